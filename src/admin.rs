@@ -7,6 +7,7 @@ mod api;
 mod body;
 mod certificate_status;
 mod commands;
+mod confirmations;
 pub mod dedup;
 mod discard;
 mod event_changes;
@@ -233,13 +234,14 @@ fn router(state: State) -> Router {
         .route("/api/v1/events/hold", post(holds::hold))
         .route("/api/v1/events/release", post(holds::release))
         .route("/api/v1/holds", get(holds::list))
-        .route("/api/v1/incidents", get(api::incidents))
+        .route("/api/v1/incidents", get(confirmations::incidents))
         .route("/api/v1/dedup", post(dedup::preview))
         .route("/api/v1/status", get(status::status))
         .route_layer(middleware::from_fn(api::without_query))
         .route("/metrics", get(metrics::scrape))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/commands", get(api::commands))
+        .route("/api/v1/confirmations", get(confirmations::confirmations))
         .route("/api/v1/events/{id}", get(event_changes::event))
         .route("/api/v1/queue", get(queue::queue))
         .route("/api/v1/stream", get(stream::stream))

@@ -10,6 +10,7 @@
 
 mod admin;
 mod certificates;
+mod confirmation;
 mod credential;
 mod file_stamps;
 mod filters_beside;
@@ -42,6 +43,7 @@ use crate::logging;
 use crate::rules::RuleSet;
 use crate::secret::Secret;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value};
+use sources::Sources;
 
 pub use file_stamps::FileStamps;
 pub use filters_beside::FILTERS_BESIDE;
@@ -60,6 +62,8 @@ pub struct Config {
     pub listen: inbound::Config,
     pub admin: crate::admin::Config,
     pub sources: Vec<inbound::SourceConfig>,
+    /// The sources of `kind: confirmation`.
+    pub confirmations: Vec<inbound::ConfirmationSource>,
     pub upstream: crate::delivery::client::Config,
     pub dispatch: dispatcher::Config,
     pub dedup: dedup::Settings,
@@ -247,20 +251,25 @@ impl<'a> Reader<'a> {
             Reader::share_names(&mut listen.tls, &mut admin.tls);
             self.gone_pairs(tree, [("listen", listen.tls.as_ref()), ("admin", admin.tls.as_ref())], &data_dir);
         }
-        let sources = self.sources(&mut top);
+        let sources = self.sources(tree, &mut top);
         let (stale, superseded) = self.delivery(&mut top);
         let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);
-        let shares = sources.iter().flatten().map(|source| (Arc::clone(&source.name), source.max_queued));
+        let shares = sources
+            .iter()
+            .flat_map(|sources| &sources.alerts)
+            .map(|source| (Arc::clone(&source.name), source.max_queued));
         let journal = self.journal(tree, &mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
         let self_check = self.self_check(tree, &mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
+        let Sources { alerts: sources, confirmations } = sources?;
         Some(Config {
             listen: listen?,
             admin: admin?,
-            sources: sources?,
+            sources,
+            confirmations,
             upstream,
             dispatch,
             dedup,

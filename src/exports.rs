@@ -46,7 +46,8 @@ pub mod event {
 }
 pub mod inbound {
     pub use crate::inbound::{
-        Accept, BodyLimits, Config, Handshake, Ingest, Refusal, Respond, RulesBySource, SourceConfig, SourceRules, json,
+        Accept, BodyLimits, Config, ConfirmationSource, Handshake, Ingest, Refusal, Respond, RulesBySource,
+        SourceConfig, SourceRules, json,
     };
     pub mod auth {
         pub use crate::inbound::auth::Policy;

@@ -8,6 +8,8 @@ mod admission;
 pub mod auth;
 mod body;
 mod charset;
+mod confirmation;
+mod confirmation_source;
 mod elements;
 mod explained;
 mod form;
@@ -65,6 +67,7 @@ use response::Reply;
 use shadow::Shadow;
 
 pub use body::BodyLimits;
+pub use confirmation_source::ConfirmationSource;
 pub use explained::Explained;
 pub use handshake::Handshake;
 pub use kept::repairs_of_kept;
@@ -149,6 +152,7 @@ struct Shared {
 impl Ingest {
     pub fn new(
         sources: Vec<SourceConfig>,
+        confirmations: Vec<ConfirmationSource>,
         limits: BodyLimits,
         recorder: Recorder,
         metrics: Arc<Metrics>,
@@ -158,11 +162,11 @@ impl Ingest {
         let memory = BodyMemory::new(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
         let log = RequestLog::new(Arc::clone(&metrics), clock, recorder.tap().clone(), recorder.activity().clone());
-        log.show(sources.iter().map(|source| &source.name));
+        log.show(sources.iter().map(|source| &source.name), confirmations.iter().map(|source| &source.name));
         Ingest(Arc::new(Shared {
             rules: LoadedRules::new(rules.collect()),
             shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
-            sources: Sources::new(sources, &memory),
+            sources: Sources::new(sources, confirmations, &memory),
             limits,
             recorder,
             log,
@@ -259,6 +263,9 @@ impl Shared {
         about: &RequestMetadata,
     ) -> Result<Response<Bytes>, Refused> {
         let source = admitted.source();
+        if let Some(confirms) = &source.confirms {
+            return self.confirm(admitted, confirms, head, upload, about).await;
+        }
         // Looked up once: a request that is under way when the rules are exchanged ends with the old ones.
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 

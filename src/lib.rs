@@ -26,7 +26,7 @@
 //! | [`rules`] | the language: conditions, validation, keys, what is sent; JSONPath |
 //! | [`journal`] | what is known and durable: deduplication, the recorder that decides and appends, SQLite |
 //! | [`delivery`] | to the upstream, in order: schedule, calls, retries, circuit breaker |
-//! | [`callgoose`] | what an answer means, the filters, a stand-in for Callgoose |
+//! | [`callgoose`] | what an answer means, the filters, what its webhooks confirm, a stand-in for Callgoose |
 //! | [`admin`] | health, API, commands, the page |
 //! | [`authoring`] | for those who write rules: rule tests, warnings about rules and filters together |
 //! | [`config`] [`yaml`] | the configuration; a YAML tree with places, findings |

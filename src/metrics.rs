@@ -5,6 +5,7 @@
 //! the number of series is bounded. Every series is there with 0 before anything happened, so that a rate includes the
 //! first event: whoever counts by words of its own names them here at the start.
 
+mod confirmation_metrics;
 mod delivery_metrics;
 mod exposition;
 mod journal_metrics;
@@ -26,6 +27,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::clock::WallTime;
+use confirmation_metrics::ConfirmationMetrics;
 use delivery_metrics::DeliveryMetrics;
 use journal_metrics::JournalMetrics;
 use process::Process;
@@ -47,6 +49,7 @@ pub struct Metrics {
     pub journal: JournalMetrics,
     relay: RelayMetrics,
     self_check: SelfCheckMetrics,
+    confirmations: ConfirmationMetrics,
 }
 
 impl Default for Metrics {
@@ -62,12 +65,13 @@ impl Metrics {
         let all = &mut Registration(registry.sub_registry_with_prefix("gander"));
         let (requests, delivery) = (RequestMetrics::register(all), DeliveryMetrics::register(all));
         let (journal, relay) = (JournalMetrics::register(all), RelayMetrics::register(all));
-        let self_check = SelfCheckMetrics::register(all);
+        let (self_check, confirmations) = (SelfCheckMetrics::register(all), ConfirmationMetrics::register(all));
         delivery.show();
         journal.show();
         relay.show();
         self_check.show();
-        Metrics { registry, requests, delivery, journal, relay, self_check }
+        confirmations.show();
+        Metrics { registry, requests, delivery, journal, relay, self_check, confirmations }
     }
 
     /// Shows the series of a configured source, with 0; but for its refusals, whose reasons are not known here.
@@ -102,6 +106,7 @@ mod tests {
 
     use super::*;
     use crate::callgoose::answer::Trouble;
+    use crate::callgoose::confirmation::Relation;
     use crate::delivery::schedule::Lane;
     use crate::event::{Action, Damage, Outcome};
     use crate::lenient_json::Repair;
@@ -154,6 +159,7 @@ mod tests {
         metrics.keys_evicted(1, 1);
         self_check::RESULTS.into_iter().for_each(|result| metrics.self_check_failed(result));
         metrics.self_check_succeeded(WallTime(0), Duration::ZERO);
+        Relation::ALL.into_iter().for_each(|relation| metrics.confirmed(relation));
         metrics.reloaded(true, WallTime(0));
         metrics.reloaded(false, WallTime(0));
         let later: Vec<_> = series(&metrics).into_iter().filter(|series| !has(series)).collect();

@@ -24,7 +24,7 @@ use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
-use crate::inbound::{Ingest, SourceConfig};
+use crate::inbound::{ConfirmationSource, Ingest, SourceConfig};
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
@@ -108,9 +108,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
 
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
-    let entries = config.sources.iter().map(source_entry).collect();
-    let bodies = config.listen.bodies;
-    let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+    let entries = config.sources.iter().map(source_entry).chain(config.confirmations.iter().map(confirmation_entry));
+    let entries = entries.collect();
+    let (bodies, confirmations) = (config.listen.bodies, config.confirmations);
+    let metrics_of = Arc::clone(&metrics);
+    let ingest =
+        Ingest::new(config.sources, confirmations, bodies, recorder.clone(), metrics_of, clock, shutdown.clone());
     metrics.configured(clock.now().wall);
     let in_force = reload::InForce {
         ingest: ingest.clone(),
@@ -277,6 +280,12 @@ fn shown_proxy(route: &Route) -> Option<admin::ShownProxy> {
 fn source_entry(source: &SourceConfig) -> SourceEntry {
     let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
     SourceEntry::new(&source.name, source.from.as_deref(), &source.auth, source.accept.form, allow_from)
+}
+
+/// A source of confirmations, likewise.
+fn confirmation_entry(source: &ConfirmationSource) -> SourceEntry {
+    let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
+    SourceEntry::new(&source.name, None, &source.auth, source.accept.form, allow_from).of_confirmations()
 }
 
 /// Binds a socket; returns its address, too, with the actual port.

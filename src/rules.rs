@@ -22,6 +22,7 @@ mod emit;
 mod implies;
 mod index;
 mod key;
+mod key_elsewhere;
 mod near_miss;
 pub mod path;
 mod pattern;
@@ -44,6 +45,7 @@ pub use self::compile::path as read_path;
 pub use self::coverage::Lack;
 pub use self::coverage::{Coverage, Gap, PartKind};
 pub use self::decide::ELEMENTS_MAX;
+pub use self::key_elsewhere::KeyElsewhere;
 pub use self::trace::{
     ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
 };

@@ -65,11 +65,6 @@ pub(super) struct Listed {
     pub(super) not_looked_at: Option<Vec<String>>,
 }
 
-/// `GET /api/v1/incidents`: the triggers on which open incidents rest, newest first.
-pub(super) async fn incidents(Extract(state): Extract<State>) -> Reply {
-    Ok(Json(json!({ "incidents": open_incidents(&state).await? })).into_response())
-}
-
 /// The triggers on which open incidents rest, newest first.
 pub(super) async fn open_incidents(state: &State) -> Result<Vec<Summary>, Response> {
     let Some(open) = state.view.recorder.open_incidents(INCIDENTS_MAX).await else {
@@ -133,8 +128,8 @@ pub(super) async fn unknown() -> Response {
     problem(
         StatusCode::NOT_FOUND,
         "here are the page at /, /healthz, /readyz, /metrics, /api/v1/events, /api/v1/events/ID, /api/v1/events/ID/replay and /discard, \
-         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/commands, /api/v1/incidents, /api/v1/queue, \
-         /api/v1/dedup, /api/v1/status and /api/v1/stream",
+         /api/v1/events/replay, /discard, /hold and /release, /api/v1/holds, /api/v1/commands, /api/v1/confirmations, /api/v1/incidents, \
+         /api/v1/queue, /api/v1/dedup, /api/v1/status and /api/v1/stream",
     )
 }
 

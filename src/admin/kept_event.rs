@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{State, holds};
+use super::{State, confirmations, holds};
 use crate::clock::WallTime;
 use crate::event::{self, EventId};
 use crate::inbound::repairs_of_kept;
-use crate::journal::Details;
+use crate::journal::{ConfirmationRecord, Details};
 use crate::lenient_json::Repair;
 
 /// An event as the API tells it.
@@ -23,6 +23,9 @@ pub(super) struct KeptEvent {
     /// When its call began that is under way. The dispatcher knows: the journal has a call once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) call_since: Option<String>,
+    /// The words of Callgoose on its incident, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) confirmations: Vec<ConfirmationRecord>,
 }
 
 /// Reads an event from the journal; none if it is not kept.
@@ -36,6 +39,7 @@ pub(super) async fn read(state: &State, id: EventId) -> Result<Option<KeptEvent>
             let since = tokio::time::timeout(ASKED_MAX, state.view.queue.call_since(id)).await.ok().flatten();
             event.call_since = since.map(WallTime::rfc3339);
         }
+        event.confirmations = confirmations::of_event(state, id).await;
     }
     Ok(event)
 }
@@ -50,7 +54,7 @@ impl KeptEvent {
         let of_errors = details.errors.as_ref().and_then(|errors| errors[0]["reason"].as_str());
         let refused_for = of_errors.or(details.summary.reason.as_deref());
         let repairs = repairs_of_kept(&raw, details.charset.as_deref(), refused_for);
-        KeptEvent { repaired: repairs.iter().collect(), call_since: None, details }
+        KeptEvent { repaired: repairs.iter().collect(), call_since: None, confirmations: Vec::new(), details }
     }
 }
 

@@ -8,6 +8,7 @@ mod attention;
 mod bench;
 pub(super) mod changes;
 mod command_list;
+mod confirmations;
 mod connect;
 mod decided;
 mod events;

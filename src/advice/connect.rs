@@ -46,6 +46,8 @@ pub struct SourceEntry {
     pub takes_forms: bool,
     /// Networks; empty means anywhere.
     pub allow_from: Vec<String>,
+    /// Callgoose's outgoing webhooks are its sender.
+    pub confirms: bool,
 }
 
 /// A secret that a sender shows.
@@ -108,7 +110,13 @@ impl SourceEntry {
             Policy::Open => Vec::new(),
             Policy::AnyOf(credentials) => credentials.iter().map(Proof::of).collect(),
         };
-        SourceEntry { name: Arc::clone(name), from: from.map(str::to_owned), proofs, takes_forms, allow_from }
+        let (name, from) = (Arc::clone(name), from.map(str::to_owned));
+        SourceEntry { name, from, proofs, takes_forms, allow_from, confirms: false }
+    }
+
+    /// The same as a source of `kind: confirmation`.
+    pub fn of_confirmations(self) -> SourceEntry {
+        SourceEntry { confirms: true, ..self }
     }
 
     /// The texts to type into the sender of this source.
@@ -140,9 +148,16 @@ impl SourceEntry {
     /// The settings that are not as they should be, or need something more of the sender.
     fn doubts(&self) -> Vec<Advice> {
         let mut doubts = Vec::new();
-        if self.proofs.is_empty() {
+        if self.confirms && !self.proofs.is_empty() && !self.proofs.iter().any(Proof::is_in_url) {
             doubts.push(Advice::new(
-                "`auth: none`: whoever reaches this address can open and close incidents",
+                "Callgoose does not document whether its webhooks can carry a header of yours",
+                format!("where they can't, add `query: {{ name: token, secret: … }}` to `sources.{}.auth`", self.name),
+            ));
+        }
+        if self.proofs.is_empty() {
+            let can = if self.confirms { "say that incidents were opened" } else { "open and close incidents" };
+            doubts.push(Advice::new(
+                format!("`auth: none`: whoever reaches this address can {can}"),
                 format!("write `auth: [ {{ bearer: {{ env: NAME }} }} ]` under `sources.{}`", self.name),
             ));
         }
@@ -167,6 +182,10 @@ impl Typed {
 }
 
 impl Proof {
+    fn is_in_url(&self) -> bool {
+        matches!(self.place, SecretPlace::Query(_))
+    }
+
     fn of(credential: &Credential) -> Proof {
         let (place, secret) = match credential {
             Credential::Bearer(secret) => (SecretPlace::Bearer, secret),
@@ -224,6 +243,11 @@ impl Listener {
         doubts
     }
 }
+
+/// The steps in Callgoose to the form for an outgoing webhook, of which its documentation says no more.
+pub(crate) const CONFIRMATION_STEPS: &str = "Callgoose: Webhook → Add Webhook. `Webhook related with`: Global for every \
+    team, else the team or service whose incidents Gander opens. Choose its events about incidents that are created and \
+    resolved, and type these";
 
 /// Where the value of a secret is found.
 fn kept(secret: &Secret) -> String {

@@ -101,7 +101,8 @@ fn show(findings: &Findings, json: bool, terminal: &mut Terminal) {
 
 /// The sources and where they are reached.
 pub(super) fn summary(config: &Config) -> String {
-    let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).collect();
+    let confirmations = config.confirmations.iter().map(|source| &*source.name);
+    let names: Vec<&str> = config.sources.iter().map(|source| &*source.name).chain(confirmations).collect();
     let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
     format!("{} on {scheme}://{}: {}", count(names.len(), "source"), config.listen.address, names.join(", "))
 }

@@ -2,6 +2,7 @@
 
 mod against;
 mod command;
+mod confirmations;
 mod export;
 mod following;
 mod hold;
@@ -45,6 +46,7 @@ enum Command {
     Hold(hold::Hold),
     Release(hold::Release),
     Log(log::Log),
+    Confirmations(confirmations::Confirmations),
     Export(export::Export),
 }
 
@@ -106,6 +108,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
         Command::Hold(hold) => hold.run(terminal),
         Command::Release(release) => release.run(terminal),
         Command::Log(log) => log.run(terminal),
+        Command::Confirmations(confirmations) => confirmations.run(terminal),
         Command::Export(export) => export.run(terminal),
     }
 }
@@ -359,6 +362,7 @@ fn details(event: &Value) -> Vec<String> {
         lines.extend(differences.iter().map(|one| format!("  {}", difference(one))));
     }
     lines.extend(page_of(event, "deliveries").iter().flat_map(attempt));
+    lines.extend(page_of(event, "confirmations").iter().rev().flat_map(confirmations::of_event));
     lines
 }
 

@@ -27,7 +27,8 @@ use crate::inbound::auth::Policy;
 /// and, if the event is still queued then, follows it through the admin API. Where something went wrong it says why, and
 /// what to do.
 ///
-/// Exit codes: 0 created, resolved, duplicate or accepted; 1 anything else; 2 the relay could not be asked.
+/// Exit codes: 0 created, resolved, duplicate or accepted, or kept by a source of `kind: confirmation`; 1 anything else;
+/// 2 the relay could not be asked.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  gander send --source servicepilot alert.json\n  \
                         echo '{\"servicepilot_event_id\":\"e1\",\"state\":\"CRITICAL\"}' | gander send --source servicepilot")]
@@ -67,6 +68,14 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let answer = block_on(client.request(Method::POST, &path, &headers, payload, patience))??;
     terminal.say(&format!("answered {}", answer.status));
 
+    if let Some(kept) = answer.json().filter(|body| body["status"] == "kept") {
+        let status = answer.status.as_u16();
+        terminal.print(&match arguments.json {
+            true => json!({ "status": status, "events": [], "answer": kept }).to_string(),
+            false => confirmation(&kept),
+        });
+        return Ok(Exit::Fine);
+    }
     let mut events = parts(&answer);
     if events.iter().any(is_pending)
         && let Err(stop) = follow(&arguments.config, &mut events, until, terminal)
@@ -218,6 +227,16 @@ fn line(event: &Value) -> String {
     line
 }
 
+/// The answer of a source of confirmations: `kept as confirmation 3, matched: e1 opened (event 7)`.
+fn confirmation(kept: &Value) -> String {
+    let said = |name: &str| kept[name].as_str().map(plain);
+    let (id, result) = (said("id").unwrap_or_default(), said("result").unwrap_or_default());
+    let mut line = format!("kept as confirmation {id}, {result}");
+    line += &said("incident_key").map_or_else(String::new, |key| format!(": {key}"));
+    line += &said("action").map_or_else(String::new, |action| format!(" {action}"));
+    line + &said("event").map_or_else(String::new, |event| format!(" (event {event})"))
+}
+
 /// Queued, or a copy of one whose outcome the answer does not tell.
 fn is_pending(event: &Value) -> bool {
     event["status"] == "queued" || event["status"] == "duplicate" && event["outcome"].is_null()
@@ -252,6 +271,22 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_confirmation_has_a_line() {
+        for (kept, expected) in [
+            (
+                json!({ "id": "3", "result": "matched", "incident_key": "e1", "action": "opened", "event": "7" }),
+                "kept as confirmation 3, matched: e1 opened (event 7)",
+            ),
+            (
+                json!({ "id": "3", "result": "unknown_shape", "incident_key": null, "action": null, "event": null }),
+                "kept as confirmation 3, unknown_shape",
+            ),
+        ] {
+            assert_eq!(confirmation(&kept), expected);
+        }
+    }
 
     #[test]
     fn each_element_has_a_line() {

@@ -69,7 +69,7 @@ pub fn load_dedup(inputs: &Inputs) -> Result<dedup::Settings, Failure> {
     })
 }
 
-/// The names of all sources.
+/// The names of the sources that take alerts.
 pub fn load_source_names(inputs: &Inputs) -> Result<Vec<String>, Failure> {
     part(inputs, |_, tree| Some(source_names(tree).map(str::to_owned).collect()))
 }
@@ -86,6 +86,11 @@ pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
 pub fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
+        if !source_names(tree).any(|alerts| alerts == name) {
+            let finding = reader.findings.error(section.place(), format!("sources.{name}"), NO_RULES);
+            finding.help("`gander events confirmations` shows what came in through it");
+            return None;
+        }
         let rules = reader.rules(&mut section);
         let from = reader.sender_name(&mut section);
         let (accept, handshake) = (reader.accept(&mut section), reader.handshake(&mut section));
@@ -131,10 +136,14 @@ impl Reader<'_> {
     }
 }
 
+/// The names of the sources that take alerts.
 pub(super) fn source_names(tree: &Node) -> impl Iterator<Item = &str> {
     let entries = match tree.get("sources").map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.as_slice(),
         _ => &[],
     };
-    entries.iter().map(|(key, _)| key.name.as_str())
+    let confirms = |node: &Node| node.get("kind").and_then(Node::as_str) == Some("confirmation");
+    entries.iter().filter(move |(_, node)| !confirms(node)).map(|(key, _)| key.name.as_str())
 }
+
+const NO_RULES: &str = "a source of `kind: confirmation` has no rules: what it takes never becomes an event";

@@ -6,18 +6,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::confirmation::{KIND, Kind};
 use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
-use crate::inbound::{Accept, Handshake, Respond, SourceConfig, SourceRules};
+use crate::inbound::{Accept, ConfirmationSource, Handshake, Respond, SourceConfig, SourceRules};
 use crate::journal::Share;
 use crate::lenient_json::JsonReading;
 use crate::rules::{RuleSet, read_path};
 use crate::yaml::{Fields, Findings, Key, Node, Value, fields, shown};
 
+/// The sources by their kinds.
+pub(super) struct Sources {
+    pub(super) alerts: Vec<SourceConfig>,
+    pub(super) confirmations: Vec<ConfirmationSource>,
+}
+
+/// A source of one kind.
+enum Entry {
+    Alerts(SourceConfig),
+    Confirmation(ConfirmationSource),
+}
+
 impl Reader<'_> {
-    pub(super) fn sources(&mut self, top: &mut Fields<'_>) -> Option<Vec<SourceConfig>> {
+    pub(super) fn sources(&mut self, tree: &Node, top: &mut Fields<'_>) -> Option<Sources> {
         let node = top.require("sources", &mut self.findings)?;
         let mut section = Fields::of(node, "sources", &mut self.findings)?;
         let entries = section.rest();
@@ -33,11 +46,23 @@ impl Reader<'_> {
                 self.findings.error(key.place.clone(), "sources", message);
             }
         }
-        let sources: Vec<_> = entries.into_iter().map(|(key, node)| self.source(key, node)).collect();
-        sources.into_iter().collect()
+        let (mut sources, mut whole) = (Sources { alerts: Vec::new(), confirmations: Vec::new() }, true);
+        for (key, node) in entries {
+            match self.source(tree, key, node) {
+                Some(Entry::Alerts(source)) => sources.alerts.push(source),
+                Some(Entry::Confirmation(source)) => sources.confirmations.push(source),
+                None => whole = false,
+            }
+        }
+        if whole && sources.alerts.is_empty() {
+            self.error(node, "sources", "every source is of `kind: confirmation`, so no alert can be received")
+                .help("name one that takes alerts, with its `rules` and `auth`");
+            return None;
+        }
+        whole.then_some(sources)
     }
 
-    fn source(&mut self, key: &Key, node: &Node) -> Option<SourceConfig> {
+    fn source(&mut self, tree: &Node, key: &Key, node: &Node) -> Option<Entry> {
         let path = format!("sources.{}", key.name);
         let named = is_source_name(&key.name);
         if !named {
@@ -50,25 +75,31 @@ impl Reader<'_> {
             return None;
         }
         let mut section = Fields::of(node, path, &mut self.findings)?;
-        let live = self.rules(&mut section);
-        let shadow = self.shadow(&mut section);
-        let from = self.sender_name(&mut section);
-        let auth = self.auth(&mut section);
-        let allow_from = self.networks(&mut section, "allow_from", "an empty list means anywhere");
-        let rate_limit = self.source_rate_limit(&mut section);
-        let max_queued = self.max_queued(&mut section);
-        let accept = self.accept(&mut section);
-        let handshake = self.handshake(&mut section);
-        let findings = &mut self.findings;
-        let respond = section.choice("respond", &RESPOND, findings).unwrap_or(Respond::Queued);
-        let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, findings);
-        let probes = section.choice("probe", &PROBE, findings).unwrap_or(false);
-        section.finish(findings);
-        if !named {
-            return None;
-        }
+        let kind = section.choice("kind", &KIND, &mut self.findings).unwrap_or(Kind::Alerts);
+        let source = match kind {
+            Kind::Alerts => self.alert_source(tree, &key.name, &mut section).map(Entry::Alerts),
+            Kind::Confirmation => self.confirmation_source(tree, &key.name, &mut section).map(Entry::Confirmation),
+        };
+        section.finish(&mut self.findings);
+        source.filter(|_| named)
+    }
+
+    fn alert_source(&mut self, tree: &Node, name: &str, section: &mut Fields<'_>) -> Option<SourceConfig> {
+        self.refuse_confirmation(tree, section);
+        let live = self.rules(section);
+        let shadow = self.shadow(section);
+        let from = self.sender_name(section);
+        let auth = self.auth(section);
+        let allow_from = self.networks(section, "allow_from", "an empty list means anywhere");
+        let rate_limit = self.source_rate_limit(section, (2_000, 20_000));
+        let max_queued = self.max_queued(section);
+        let accept = self.accept(section);
+        let handshake = self.handshake(section);
+        let respond = section.choice("respond", &RESPOND, &mut self.findings).unwrap_or(Respond::Queued);
+        let respond_timeout = section.duration_within("respond_timeout", RESPOND_WAIT, &mut self.findings);
+        let probes = self.probes(section);
         Some(SourceConfig {
-            name: Arc::from(key.name.as_str()),
+            name: Arc::from(name),
             rules: SourceRules { live: live?.0, shadow },
             from,
             auth: auth?,
@@ -81,6 +112,10 @@ impl Reader<'_> {
             probes,
             handshake,
         })
+    }
+
+    pub(super) fn probes(&mut self, section: &mut Fields<'_>) -> bool {
+        section.choice("probe", &PROBE, &mut self.findings).unwrap_or(false)
     }
 
     /// A path that is relative to the configuration file.
@@ -241,8 +276,9 @@ impl Reader<'_> {
         Some(Handshake { path: path?.1, member })
     }
 
-    fn source_rate_limit(&mut self, section: &mut Fields<'_>) -> RateLimit {
-        let (per_second, burst, mut section) = self.rate_limit(section, 2_000, 20_000);
+    /// `default`: how many a second, and at once.
+    pub(super) fn source_rate_limit(&mut self, section: &mut Fields<'_>, default: (u32, u32)) -> RateLimit {
+        let (per_second, burst, mut section) = self.rate_limit(section, default.0, default.1);
         let answer = section.take_some("answer").and_then(|node| {
             // A status is a number, however it is quoted.
             let text = match &node.value {

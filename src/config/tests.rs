@@ -1,4 +1,5 @@
 mod canary;
+mod confirmation;
 mod networks;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::auth::{HeadChecked, Policy};
 use super::body::{BodyMemory, BufferedBody, SourceMemory};
+use super::confirmation_source::{ConfirmationSource, Confirms};
 use super::handshake::Handshake;
 use super::limits::Limiter;
 use super::payload::{Payload, Reading};
@@ -18,7 +19,7 @@ use super::refusal::Refusal;
 use super::request_log::Guess;
 use super::{Accept, Respond, SourceConfig};
 use crate::clock::Monotonic;
-use crate::journal::Shares;
+use crate::journal::{Share, Shares};
 use crate::server::{ClientCertificate, Peer};
 use crate::yaml::nearest;
 
@@ -30,6 +31,8 @@ pub(super) struct Source {
     pub(super) respond_timeout: Duration,
     pub(super) accept: Accept,
     pub(super) handshake: Option<Handshake>,
+    /// What it takes are confirmations, which no rule sees; none where it takes alerts.
+    pub(super) confirms: Option<Confirms>,
     /// Holds the bodies of its requests.
     pub(super) memory: SourceMemory,
     probes: bool,
@@ -67,13 +70,24 @@ pub(super) struct NotAdmitted<'a> {
 
 impl Sources {
     /// `memory` holds the bodies of them all.
-    pub(super) fn new(configs: Vec<SourceConfig>, memory: &BodyMemory) -> Sources {
-        let shares = Shares::new(configs.iter().map(|config| (Arc::clone(&config.name), config.max_queued)));
+    pub(super) fn new(
+        configs: Vec<SourceConfig>,
+        confirmations: Vec<ConfirmationSource>,
+        memory: &BodyMemory,
+    ) -> Sources {
+        let all = configs.iter().map(|config| (Arc::clone(&config.name), config.max_queued));
+        let shares = Shares::new(all.chain(confirmations.iter().map(|config| (Arc::clone(&config.name), Share::Auto))));
+        let names: Arc<[Arc<str>]> = configs.iter().map(|config| Arc::clone(&config.name)).collect();
+        let confirmations = confirmations.into_iter().map(|config| {
+            let memory = memory.of_source(shares.of(&config.name));
+            (Arc::clone(&config.name), Source::of_confirmations(config, &names, memory))
+        });
+        let confirmations: Vec<_> = confirmations.collect();
         let source = |config: SourceConfig| {
             let memory = memory.of_source(shares.of(&config.name));
             (Arc::clone(&config.name), Source::new(config, memory))
         };
-        Sources(configs.into_iter().map(source).collect())
+        Sources(configs.into_iter().map(source).chain(confirmations).collect())
     }
 
     /// The source of this name, for a payload that came in through it before.
@@ -114,8 +128,38 @@ impl Source {
     fn new(config: SourceConfig, memory: SourceMemory) -> Source {
         let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
         let SourceConfig { accept, probes, handshake, .. } = config;
-        let limiter = Limiter::new(rate_limit);
-        Source { name, respond, respond_timeout, accept, handshake, memory, probes, auth, allow_from, limiter }
+        let (limiter, confirms) = (Limiter::new(rate_limit), None);
+        Source {
+            name,
+            respond,
+            respond_timeout,
+            accept,
+            handshake,
+            confirms,
+            memory,
+            probes,
+            auth,
+            allow_from,
+            limiter,
+        }
+    }
+
+    /// `alerts`: the names of the sources whose incidents may be confirmed.
+    fn of_confirmations(config: ConfirmationSource, alerts: &Arc<[Arc<str>]>, memory: SourceMemory) -> Source {
+        let ConfirmationSource { name, auth, allow_from, rate_limit, accept, probes, shape } = config;
+        Source {
+            name,
+            respond: Respond::Queued,
+            respond_timeout: Duration::ZERO,
+            accept,
+            handshake: None,
+            confirms: Some(Confirms::new(shape, alerts)),
+            memory,
+            probes,
+            auth,
+            allow_from,
+            limiter: Limiter::new(rate_limit),
+        }
     }
 
     fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admission<'_>, Refusal> {
@@ -183,7 +227,6 @@ mod tests {
     use crate::credential::Credential;
     use crate::inbound::SourceRules;
     use crate::inbound::limits::{OverLimit, RateLimit};
-    use crate::journal::Share;
     use crate::rules::RuleSet;
     use crate::secret::Secret;
     use crate::server::Origin;
@@ -211,7 +254,7 @@ mod tests {
             probes,
             handshake: None,
         };
-        Sources::new(vec![config], &BodyMemory::new(1_000, Arc::default()))
+        Sources::new(vec![config], Vec::new(), &BodyMemory::new(1_000, Arc::default()))
     }
 
     #[test]

@@ -11,8 +11,10 @@ use super::refusal::{self, Refusal, Refused, UNPROCESSABLE};
 use super::request_id::RequestMetadata;
 use super::response::{EventReply, Reply};
 use crate::activity::Activity;
+use crate::callgoose::confirmation::{IncidentAction, Relation, Told};
 use crate::clock::Clock;
 use crate::event::State;
+use crate::journal::recorder::Confirmed;
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Decision, Element};
@@ -47,8 +49,15 @@ impl RequestLog {
     }
 
     /// Shows the metrics of these sources and of their refusals, before there are any.
-    pub(super) fn show<'a>(&self, sources: impl Iterator<Item = &'a Arc<str>>) {
+    pub(super) fn show<'a>(
+        &self,
+        sources: impl Iterator<Item = &'a Arc<str>>,
+        confirmations: impl Iterator<Item = &'a Arc<str>>,
+    ) {
         self.metrics.show_refusals(None, Refusal::labels_without_source());
+        for source in confirmations {
+            self.metrics.show_refusals(Some(source), Refusal::labels_of_source());
+        }
         for source in sources {
             self.metrics.show_source(source);
             self.metrics.show_refusals(Some(source), Refusal::labels_of_source().chain([UNPROCESSABLE]));
@@ -102,6 +111,27 @@ impl RequestLog {
             let (request_id, sender_request_id, source) = (&about.id, about.sender_id.as_deref(), &**source);
             let trace_id = about.trace.id();
             info!(%request_id, sender_request_id, %trace_id, source, suppressed, "answered a handshake");
+        }
+    }
+
+    /// A confirmation is on disk.
+    pub(super) fn confirmed(
+        &self,
+        confirmed: Confirmed,
+        told: &Told,
+        relation: Relation,
+        source: &Arc<str>,
+        about: &RequestMetadata,
+    ) {
+        self.metrics.confirmed(relation);
+        if let Some(suppressed) = self.permit(&self.taken) {
+            let (request_id, trace_id, source, id) = (&about.id, about.trace.id(), &**source, confirmed.id);
+            let (event, incident_key) = (confirmed.event.map(display), told.incident_key.as_deref());
+            let (confirmed, relation) = (told.action.map(IncidentAction::as_str), relation.as_str());
+            info!(
+                %request_id, %trace_id, source, confirmation = id, event, incident_key, confirmed, relation, suppressed,
+                "kept a confirmation"
+            );
         }
     }
 

@@ -11,7 +11,9 @@ use serde::Serialize;
 use super::handshake::Echo;
 use super::preference;
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
+use crate::callgoose::confirmation::{IncidentAction, Relation, Told};
 use crate::event::{Action, EventId, Outcome, Reason, Settlement, State, Violation};
+use crate::journal::recorder::Confirmed;
 
 /// The reply to one element of a payload.
 #[derive(Debug)]
@@ -113,6 +115,30 @@ pub(super) fn recorded(
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response.headers_mut().extend(preferred.and_then(preference::applied));
+    response
+}
+
+/// The response to a confirmation that is on disk.
+pub(super) fn confirmed(confirmed: Confirmed, told: &Told, relation: Relation) -> Response<Bytes> {
+    #[derive(Serialize)]
+    struct ConfirmedJson<'a> {
+        id: String,
+        status: &'static str,
+        result: &'static str,
+        event: Option<EventId>,
+        incident_key: Option<&'a str>,
+        action: Option<&'static str>,
+    }
+    let body = to_json(&ConfirmedJson {
+        id: confirmed.id.to_string(),
+        status: "kept",
+        result: relation.as_str(),
+        event: confirmed.event,
+        incident_key: told.incident_key.as_deref(),
+        action: told.action.map(IncidentAction::as_str),
+    });
+    let mut response = with_type(JSON, body);
+    *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
 

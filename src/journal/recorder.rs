@@ -7,6 +7,7 @@
 
 mod availability;
 mod command;
+mod confirmation;
 mod receipt;
 mod thread;
 mod write_progress;
@@ -31,6 +32,7 @@ use crate::trace_context::TraceContext;
 
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
+pub use confirmation::{Confirmation, Confirmed};
 pub use receipt::{Receipt, Recorded};
 pub use thread::{RecorderParts, RecorderThread, restore_dedup};
 use write_progress::WriteProgress;
@@ -174,6 +176,10 @@ pub(crate) enum Message {
     Record {
         submission: Submission,
         reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
+    },
+    Confirm {
+        confirmation: Confirmation,
+        reply: oneshot::Sender<Result<Confirmed, Unavailable>>,
     },
     Attempt(AttemptRecord, StoredRetry),
     Settle(Settle),

@@ -20,6 +20,7 @@
 mod batch;
 mod checkpoint;
 mod command_log;
+mod confirmations;
 mod connect;
 mod damaged_rows;
 mod data_dir;
@@ -78,6 +79,9 @@ use volume::Volume;
 
 pub use batch::Batch;
 pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
+pub use confirmations::{
+    ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
+};
 pub use data_dir::{Lock, inspect, is_used};
 pub use errors::{Error, OpenError};
 pub use event_details::{AttemptDetails, Details};

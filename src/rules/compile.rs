@@ -22,6 +22,8 @@ use super::{Otherwise, Rule, RuleSet, Then};
 use crate::event::Priority;
 use crate::yaml::{Fields, Findings, Node, Place, Source, Value, fields, parse};
 
+pub(super) use key::parts as key_parts;
+
 /// Compiles a rule file; none if there is an error in it.
 pub(super) fn rule_set(source: &Arc<Source>, findings: &mut Findings) -> Option<RuleSet> {
     let mut found = Findings::new();

@@ -14,6 +14,7 @@ mod cli;
 mod client_address;
 mod codes;
 mod commands;
+mod confirmations;
 mod connections;
 mod cookbook;
 mod delivery;

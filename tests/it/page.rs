@@ -8,6 +8,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::confirmations::{confirm, confirming, webhook};
 use crate::relay::{Relay, Setup, TOKEN, payload, within};
 use crate::support::client;
 use crate::upstream::{Reply, Upstream};
@@ -523,15 +524,23 @@ async fn what_comes_from_outside_is_text_on_every_view() {
     within(async {
         let upstream =
             Upstream::start(|_, _| Reply::json(400, &json!({ "message": "<script>alert('answer')</script>" }))).await;
-        let relay = Relay::start(&upstream, &with_token()).await;
+        let relay = Relay::start(&upstream, &Setup { source: confirming(&[]).source, ..with_token() }).await;
         for naughty in NAUGHTY {
             let mut alert = payload(naughty, "CRITICAL");
             for name in ["title", "description", "host", "service", "severity"] {
                 alert[name] = Value::from(naughty);
             }
             let id = if naughty.chars().all(|c| c.is_ascii_graphic() || c == ' ') { naughty } else { "plain" };
-            relay.post_with(&alert, &[("x-request-id", id)]).await;
+            let taken = relay.post_with(&alert, &[("x-request-id", id)]).await.status == 202;
             relay.post(&json!({ "servicepilot_event_id": naughty, "state": naughty })).await;
+            // About the trigger, where its key was none that is refused, and about nothing.
+            let of_key = if taken { "matched" } else { "unmatched" };
+            let mut webhook = webhook("opened", naughty);
+            webhook["text"] = Value::from(naughty);
+            for (body, result) in [(webhook.to_string(), of_key), (naughty.to_owned(), "unknown_shape")] {
+                let answer = confirm(&relay.client, relay.ports().0, TOKEN, &body).await;
+                assert_eq!(answer.json["result"], result, "{body}: {answer:?}");
+            }
         }
         let key = percent_encoding::utf8_percent_encode(NAUGHTY[0], percent_encoding::NON_ALPHANUMERIC).to_string();
         let cookie = sign_in(&relay).await;

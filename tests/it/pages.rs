@@ -212,7 +212,8 @@ fn commands(arguments: &[&str]) -> BTreeSet<String> {
     let mut gander = Command::new(env!("CARGO_BIN_EXE_gander"));
     let help = String::from_utf8(gander.args(arguments).arg("--help").output().unwrap().stdout).unwrap();
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    // A line that begins farther in goes on with what the one above says.
+    let names = list.lines().filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
     // Other names stand behind what a command does.
     let others = list.split("[alias").skip(1).filter_map(|rest| rest.split(']').next()?.split_once(": "));
     let others = others.flat_map(|(_, names)| names.split(',')).map(str::trim);

@@ -14,7 +14,9 @@ use gander::exports::credential::Credential;
 use gander::exports::event::{EventId, Outcome, Settlement, State};
 use gander::exports::inbound::auth::Policy;
 use gander::exports::inbound::limits::{OverLimit, RateLimit};
-use gander::exports::inbound::{self, Accept, BodyLimits, Ingest, Respond, SourceConfig, SourceRules};
+use gander::exports::inbound::{
+    self, Accept, BodyLimits, ConfirmationSource, Ingest, Respond, SourceConfig, SourceRules,
+};
 use gander::exports::journal;
 use gander::exports::journal::dedup;
 use gander::exports::journal::recorder::{Accepted, Committed, Recorder, RecorderParts, RecorderThread, Settle};
@@ -42,6 +44,7 @@ use tokio::task::JoinHandle;
 pub struct Setup {
     pub listen: inbound::Config,
     pub sources: Vec<SourceConfig>,
+    pub confirmations: Vec<ConfirmationSource>,
     pub journal_max_events: u64,
 }
 
@@ -97,6 +100,7 @@ impl Setup {
                 bodies: BodyLimits { bytes_max: 64 * 1024, timeout: Duration::from_secs(10) },
             },
             sources: vec![source("servicepilot")],
+            confirmations: Vec::new(),
             journal_max_events: 1_000_000,
         }
     }
@@ -146,7 +150,8 @@ impl Setup {
         std::thread::spawn(move || writer.run(&runtime));
 
         let bodies = self.listen.bodies;
-        let ingest = Ingest::new(self.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
+        let (log, stop) = (Arc::clone(&metrics), shutdown.clone());
+        let ingest = Ingest::new(self.sources, self.confirmations, bodies, recorder.clone(), log, clock, stop);
         let socket = TcpListener::bind(self.listen.address).await.unwrap();
         let address = socket.local_addr().unwrap();
         let encrypted = config.is_some();

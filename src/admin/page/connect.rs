@@ -8,13 +8,15 @@ use maud::{Markup, html};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
+use super::confirmations;
 use super::layout::{Frame, Place};
 use super::parts::{prose, shortened, time_or};
 use crate::admin::State;
 use crate::admin::status::current;
 use crate::advice::Advice;
 use crate::advice::connect::{
-    FilterSetup, HOST, Listener, SenderSetup, SourceEntry, Transport, Typed, Way, body_template, of_filters, of_rules,
+    CONFIRMATION_STEPS, FilterSetup, HOST, Listener, SenderSetup, SourceEntry, Transport, Typed, Way, body_template,
+    of_filters, of_rules,
 };
 use crate::advice::status::trouble;
 use crate::callgoose::filters::FiltersBeside;
@@ -24,6 +26,10 @@ use crate::inbound::Ingest;
 pub(super) async fn view(Extract(state): Extract<State>) -> Response {
     let status = current(&state.view).await;
     let (listener, callgoose) = (listener(&state), callgoose(&state).await);
+    let mut confirming = Vec::new();
+    for entry in state.view.entries.iter().filter(|entry| entry.confirms) {
+        confirming.push((entry, confirmations::unrelated(&state, &entry.name).await));
+    }
     let main = html! {
         h1 { "Connect" }
         p.dim {
@@ -33,10 +39,13 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
             }
         }
         (doubted(&listener.doubts()))
-        @for entry in &state.view.entries { (source(&state, entry, &listener, &status)) }
+        @for entry in state.view.entries.iter().filter(|entry| !entry.confirms) {
+            (source(&state, entry, &listener, &status))
+        }
         h2 { "Callgoose" }
         p { "Services → your service → API Filters. Without them nobody is alerted." }
         (callgoose)
+        @for (entry, unrelated) in &confirming { (confirmation(entry, &listener, unrelated)) }
     };
     Frame { state: &state, place: Place::Connect, title: "Connect", root: "./", live: true }.show(&main)
 }
@@ -79,6 +88,24 @@ fn source(state: &State, entry: &SourceEntry, listener: &Listener, status: &Valu
                     (block(&Typed::value("Steps", shortened(head)), name))
                 }
             }
+        }
+    }
+}
+
+/// A source of confirmations: its sender is Callgoose.
+fn confirmation(entry: &SourceEntry, listener: &Listener, unrelated: &Markup) -> Markup {
+    let SenderSetup { ways, doubts } = entry.setup(listener);
+    html! {
+        section.group {
+            h2 { "Callgoose's outgoing webhook to " (entry.name) }
+            p { (prose(CONFIRMATION_STEPS)) ":" }
+            (doubted(&doubts))
+            @for (index, Way { typed, secret }) in ways.iter().enumerate() {
+                @if index > 0 { h3 { "Or, where that can't be set" } }
+                (blocks(typed, &format!("{}, {}", entry.name, index + 1)))
+                @if let Some(secret) = secret { p.dim { (prose(secret)) "." } }
+            }
+            (unrelated)
         }
     }
 }

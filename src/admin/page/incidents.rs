@@ -4,13 +4,16 @@ use axum::extract::State as Extract;
 use axum::response::Response;
 use maud::html;
 
+use super::confirmations::of_incident;
 use super::layout::{Frame, Place};
 use super::parts::{badge, time, unreadable};
 use crate::admin::State;
-use crate::admin::api::{INCIDENTS_MAX, open_incidents};
+use crate::admin::api::INCIDENTS_MAX;
+use crate::admin::confirmations::{Incident, confirmed_incidents};
 
 pub(super) async fn view(Extract(state): Extract<State>) -> Response {
-    let open = open_incidents(&state).await;
+    let open = confirmed_incidents(&state).await;
+    let confirms = state.view.entries.iter().any(|source| source.confirms);
     let main = html! {
         h1 { "Open incidents" }
         p.dim {
@@ -25,15 +28,17 @@ pub(super) async fn view(Extract(state): Extract<State>) -> Response {
                 div.scroll { table.events {
                     thead { tr {
                         th scope="col" { "Last trigger" } th scope="col" { "Incident key" } th scope="col" { "Source" }
-                        th scope="col" { "State" } th scope="col" { "Rule" }
+                        th scope="col" { "State" } @if confirms { th scope="col" { "Callgoose says" } }
+                        th scope="col" { "Rule" }
                     } }
                     tbody {
-                        @for incident in open.iter().rev() {
+                        @for confirmed @ Incident { trigger: incident, .. } in open.iter().rev() {
                             tr {
                                 td { a href={ "events/" (incident.id) } { (time(&incident.received_at)) } }
                                 td.key { (incident.incident_key.as_deref().unwrap_or_default()) }
                                 td { (incident.source) }
                                 td { (badge(incident)) }
+                                @if confirms { td { (of_incident(confirmed)) } }
                                 td { (incident.rule.as_deref().unwrap_or_default()) }
                             }
                         }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::command_list::chosen_by;
+use super::confirmations;
 use super::html as response;
 use super::layout::{Frame, Place, document};
 use super::parts::{badge, code_block, event_table, prose, shortened, time, unreadable};
@@ -16,7 +17,7 @@ use crate::admin::readiness::readiness;
 use crate::advice::{self, Advice, Beside};
 use crate::clock::WallTime;
 use crate::event::{self, EventId, Outcome};
-use crate::journal::{AttemptDetails, CommandRecord, Details, Filter, Summary};
+use crate::journal::{AttemptDetails, CommandRecord, ConfirmationRecord, Details, Filter, Summary};
 use crate::lenient_json::Repair;
 use crate::text::{length_of, visible};
 
@@ -38,7 +39,7 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
         }
     };
     let advice = what_to_do(&state, &event).await;
-    let KeptEvent { details: event, repaired, .. } = event;
+    let KeptEvent { details: event, repaired, confirmations, .. } = event;
     let summary = &event.summary;
     let others = of_same_key(&state, summary).await;
     let (action, key) = (summary.action.as_deref().unwrap_or("refused payload"), summary.incident_key.as_deref());
@@ -47,7 +48,7 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
         h1 { (action) @if let Some(key) = key { " " span.key { (key) } } " " (badge(summary)) }
         (advice)
         (commands(&state, summary))
-        (steps(&event, &commanded))
+        (steps(&event, &commanded, &confirmations))
         (contents(&event, &repaired))
         @match others {
             None => (unreadable()),
@@ -55,8 +56,9 @@ pub(super) async fn view(Extract(state): Extract<State>, Path(id): Path<String>)
             Some(others) => section { h2 { "Other events of this key" } (event_table(&others, "../")) },
         }
     };
-    // An event that has ended does not change any more.
-    let live = summary.state == event::State::Queued.as_str();
+    // An event that has ended does not change any more, but Callgoose may still say something of it.
+    let live =
+        summary.state == event::State::Queued.as_str() || state.view.entries.iter().any(|source| source.confirms);
     Frame { state: &state, place: Place::Events, title: key.unwrap_or(action), root: "../", live }.show(&main)
 }
 
@@ -147,7 +149,7 @@ fn commands(state: &State, event: &Summary) -> Markup {
 }
 
 /// The steps of the event with their times, and the time between two of them.
-fn steps(event: &Details, commanded: &[CommandRecord]) -> Markup {
+fn steps(event: &Details, commanded: &[CommandRecord], confirmed: &[ConfirmationRecord]) -> Markup {
     let Details { summary, settled_at, next_attempt_at, deliveries, .. } = event;
     let mut steps = vec![(&summary.received_at, received(event))];
     steps.extend(deliveries.iter().map(|call| (&call.started_at, called(call))));
@@ -162,6 +164,12 @@ fn steps(event: &Details, commanded: &[CommandRecord]) -> Markup {
         // Before what it led to: times of one spelling are in the order of their texts.
         let place = steps.iter().skip(1).position(|(at, _)| **at >= command.at).map_or(steps.len(), |place| place + 1);
         steps.insert(place, (&command.at, given(command)));
+    }
+    for confirmation in confirmed.iter().rev() {
+        // After what led to it.
+        let at = &confirmation.received_at;
+        let place = steps.iter().position(|(other, _)| *other > at).unwrap_or(steps.len());
+        steps.insert(place, (at, confirmations::step(confirmation)));
     }
     let mut before: Option<WallTime> = None;
     let rows = steps.into_iter().map(|(at, what)| {

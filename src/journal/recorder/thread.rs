@@ -5,6 +5,7 @@ mod batch_decisions;
 mod coalesce;
 mod command_decisions;
 mod commit;
+mod confirmation_decisions;
 mod fault;
 mod maintenance;
 mod publish;

@@ -209,4 +209,24 @@ pub(super) const ADDED: &[(&str, &str)] = &[
              events TEXT NOT NULL
          )",
     ),
+    (
+        "confirmation",
+        "-- What Callgoose's outgoing webhooks said, the newest: `raw` is the body as it came, or its beginning. `event` is
+         -- the one that it is about, of the source `event_source`; NULL: of no event that is kept.
+         CREATE TABLE confirmation (
+             id INTEGER PRIMARY KEY,
+             received_at INTEGER NOT NULL,
+             source TEXT NOT NULL,
+             request TEXT NOT NULL,
+             result TEXT NOT NULL,
+             action TEXT,
+             incident_key TEXT,
+             event INTEGER,
+             event_source TEXT,
+             bytes INTEGER NOT NULL,
+             raw BLOB NOT NULL
+         )",
+    ),
+    ("confirmation_event", "CREATE INDEX confirmation_event ON confirmation (event)"),
+    ("confirmation_key", "CREATE INDEX confirmation_key ON confirmation (incident_key) WHERE event IS NOT NULL"),
 ];

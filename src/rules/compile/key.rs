@@ -6,7 +6,7 @@ use super::{items, path, paths, scalar};
 use crate::yaml::{Fields, Findings, Node, Value};
 
 /// The parts of a file's key, or of a rule's own: one or a list.
-pub(super) fn parts(node: &Node, at: &str, findings: &mut Findings) -> Vec<KeyPart> {
+pub(in crate::rules) fn parts(node: &Node, at: &str, findings: &mut Findings) -> Vec<KeyPart> {
     let parts: Vec<KeyPart> =
         items(node, at, findings).into_iter().filter_map(|(item, at)| part(item, &at, findings)).collect();
     if let [KeyPart { optional: true, .. }] = parts.as_slice() {

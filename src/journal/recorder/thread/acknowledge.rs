@@ -32,6 +32,7 @@ impl RecorderThread {
                     }
                     let _ = reply.send(receipts.and_then(|receipts| self.recorded(submission, receipts)));
                 }
+                (Message::Confirm { reply, .. }, Owed::Confirmed(confirmed)) => drop(reply.send(confirmed)),
                 (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
                 (Message::Tally { unmatched, reply }, _) => drop(reply.send(self.tally(&unmatched))),
                 (Message::Preview { reply, .. }, Owed::Previews(previews)) => drop(reply.send(Some(previews))),

@@ -14,8 +14,8 @@ use crate::journal::dedup::{
     AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, DuplicateReason, Effect, Occurrences, Preview,
 };
 use crate::journal::recorder::{
-    Accepted, Command, Commanded, Declined, Entry, Expected, HoldChange, Message, PendingSettlement, Receipt, Settle,
-    Submission, Unavailable,
+    Accepted, Command, Commanded, Confirmed, Declined, Entry, Expected, HoldChange, Message, PendingSettlement,
+    Receipt, Settle, Submission, Unavailable,
 };
 use crate::journal::{self, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored};
 use crate::trace_context::TraceContext;
@@ -31,6 +31,7 @@ pub(super) enum Owed {
     Commanded(Vec<Commanded>),
     HoldChange(HoldChange),
     Replaced(Result<Result<Vec<Receipt>, Declined>, Unavailable>),
+    Confirmed(Result<Confirmed, Unavailable>),
     Done,
 }
 
@@ -67,6 +68,7 @@ impl BatchDecisions<'_> {
     pub(super) fn handle(&mut self, message: &Message) -> Result<Owed, journal::Error> {
         match message {
             Message::Record { submission, .. } => self.record(submission, Origin::Sender).map(Owed::Receipts),
+            Message::Confirm { confirmation, .. } => self.confirm(confirmation).map(Owed::Confirmed),
             Message::Attempt(attempt, tried) => {
                 // While there is little room calls that came to nothing are not listed: it is kept for those that end
                 // something.

@@ -39,8 +39,9 @@ impl Coalesce {
             return;
         }
         let until = *self.until.get_or_insert_with(|| now + WAIT_MAX);
-        // Other commands may depend on these settlements; new events do not.
-        let only_new = messages.iter().all(|message| matches!(message, Message::Record { .. }));
+        // Other commands may depend on these settlements; new events and confirmations do not.
+        let is_new = |message: &Message| matches!(message, Message::Record { .. } | Message::Confirm { .. });
+        let only_new = messages.iter().all(is_new);
         if at_once || !only_new || now >= until || self.ends.len() >= SETTLEMENTS_MAX {
             let mut all = self.take();
             all.append(messages);

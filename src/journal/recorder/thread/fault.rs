@@ -77,6 +77,7 @@ impl Fault {
                 Message::Preview { reply, .. } => drop(reply.send(None)),
                 Message::Command { reply, .. } => drop(reply.send(Err(why))),
                 Message::Hold { reply, .. } => drop(reply.send(Err(why))),
+                Message::Confirm { reply, .. } => drop(reply.send(Err(why))),
                 Message::Replace { reply, .. } => drop(reply.send(Err(why))),
                 Message::Attempt(..) | Message::ShadowDifferences(_) => {}
             }

@@ -36,6 +36,8 @@ impl Batch<'_> {
             return Ok(Pruned { events: 0, more: true });
         }
         let before = before.map_or(i64::MAX, |at| at.0);
+        // Each round takes some, and there is a round a minute at least.
+        self.drop_unrelated_confirmations(before)?;
         let (mut last, mut ended, mut found) = (self.journal.prune_after, false, Vec::new());
         {
             let mut statement = self.prepare(
@@ -99,6 +101,7 @@ impl Batch<'_> {
         ] {
             dropped += self.prepare(statement)?.execute([sql(id)])?;
         }
+        dropped += self.drop_confirmations_of(id)?;
         Ok(dropped > 0)
     }
 
