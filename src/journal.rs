@@ -10,9 +10,9 @@ pub use shares::{LimitUse, Share, Shares};
 pub use sqlite::Searched;
 pub use sqlite::{
     ASIDE_KEPT, AttemptDetails, AttemptRecord, Batch, Blob, ClosedJournal, CommandOrigin, CommandRecord, CommandTarget,
-    Config, Damaged, Decided, Delivered, Details, Error, FileStates, FilesAtStart, Filter, Fit, Found, Journal, Lack,
-    Later, Lock, LogSalvage, NewCommand, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack, PutBackBy,
-    Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage, Scope, Sendable,
-    Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals, footprint, inspect,
-    is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
+    Config, Damaged, Decided, Delivered, Details, Error, Fed, FileStates, FilesAtStart, Filter, Fit, Found, Journal,
+    Lack, Later, Lock, LogSalvage, NewCommand, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack,
+    PutBackBy, Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage,
+    Scope, SearchIndex, Sendable, Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals,
+    footprint, inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
 };
