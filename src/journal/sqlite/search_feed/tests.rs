@@ -277,6 +277,8 @@ fn a_deleted_or_damaged_index_costs_no_result_and_is_made_again() {
         assert_eq!(used(&reader).0, 2_000);
         damage();
         kept.check_some(&reader, name, &SOME);
+        // A file that was deleted is there as long as it is open.
+        assert_eq!(used(&reader).0 == 2_000, name == "deleted", "{name}: it is noticed");
         feed(&reader, &index);
         assert_eq!(used(&reader), (2_000, EVENTS - 2_000), "{name}, while it was open");
         kept.check_some(&reader, name, &SOME);
