@@ -10,10 +10,10 @@ pub use shares::{LimitUse, Share, Shares};
 pub use sqlite::Searched;
 pub use sqlite::{
     ASIDE_KEPT, AttemptDetails, AttemptRecord, Batch, Blob, ClosedJournal, CommandOrigin, CommandRecord, CommandTarget,
-    Config, ConfirmationFilter, ConfirmationRecord, Damaged, Decided, Delivered, Details, Error, FileStates,
+    Config, ConfirmationFilter, ConfirmationRecord, Damaged, Decided, Delivered, Details, Error, Fed, FileStates,
     FilesAtStart, Filter, Fit, Found, IncidentConfirmation, Journal, Lack, LastConfirmation, Later, Lock, LogSalvage,
     NewCommand, NewConfirmation, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack, PutBackBy,
     RAW_BYTES_KEPT, Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage,
-    Scope, Sendable, Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals, footprint,
-    inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
+    Scope, SearchIndex, Sendable, Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals,
+    footprint, inspect, is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
 };

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod reload;
+mod search_index;
 mod self_check;
 
 use std::fmt;
@@ -26,7 +27,7 @@ use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
 use crate::inbound::{ConfirmationSource, Ingest, SourceConfig};
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
-use crate::journal::{self, Lock, OpenError, Reader, Readers};
+use crate::journal::{self, Lock, OpenError, Reader, Readers, SearchIndex};
 use crate::metrics::Metrics;
 use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
@@ -90,6 +91,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let data_dir = config.journal.data_dir.clone();
     let Opened { recorder, recorder_end, schedule, committed } = open_journal(&config, lock, clock, &metrics).await?;
     let (waiting, resume) = (schedule.len(), Arc::new(Notify::new()));
+    let (searcher, feeder) = open_search(&readers, &data_dir)?;
+    if let Some((index, reader)) = feeder {
+        search_index::Feeder { reader, index, recorder: recorder.clone(), shutdown: shutdown.clone() }.start();
+    }
 
     let reader = open_reader(&readers, &data_dir)?;
     let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
@@ -131,7 +136,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
-        journal: admin::JournalView::new(open_reader(&readers, &data_dir)?),
+        journal: admin::JournalView::new(searcher),
         metrics: Arc::clone(&metrics),
         certificates,
         missing_files: watch.missing(),
@@ -227,6 +232,9 @@ struct Opened {
     schedule: Schedule,
     committed: mpsc::Receiver<Committed>,
 }
+
+/// The search index, and the connection from which it is fed.
+type Indexing = (Arc<SearchIndex>, Arc<Reader>);
 
 /// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
 async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<Metrics>) -> Result<Opened, StartError> {
@@ -364,6 +372,17 @@ async fn recent_triggers(reader: &Arc<Reader>, retry: retry::Settings, now: Now)
         Err(_) => {}
     }
     RecentTriggers::new(retry.unresolved.over)
+}
+
+/// A reader that searches with the index, and what keeps that up to date: the index and a reader of its own.
+fn open_search(readers: &Arc<Readers>, data_dir: &Path) -> Result<(Arc<Reader>, Option<Indexing>), StartError> {
+    let unreadable = |error| unreadable(data_dir, &error);
+    let reader = Reader::beside(readers).map_err(unreadable)?;
+    let Some(index) = reader.search_index().map_err(unreadable)?.map(Arc::new) else {
+        return Ok((Arc::new(reader), None));
+    };
+    let searcher = Arc::new(reader.searching_in(Arc::clone(&index)));
+    Ok((searcher, Some((index, open_reader(readers, data_dir)?))))
 }
 
 fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {

@@ -3,6 +3,7 @@
 //! The server renders all of it, and it can be read without scripts. The script keeps it up to date, tells times as the
 //! reader's clock does, and sends commands to the API. Links are relative, so that it works below any path of a proxy.
 
+mod alike;
 mod assets;
 mod attention;
 mod bench;

@@ -27,10 +27,14 @@ pub(super) struct Selection {
     since: Option<String>,
     /// Received before this time, or longer ago than this.
     older_than: Option<String>,
+    /// The id of an event: that one and those after it.
+    from: Option<String>,
     /// Shadow rules would have decided otherwise. For a list only, as the texts below.
     differs: Option<bool>,
     /// A part of the incident key.
     key_contains: Option<String>,
+    /// A part of the incident key, or of the title of what is sent.
+    key_or_title: Option<String>,
     /// A part of what came or is sent.
     search: Option<String>,
     /// The id of the request, the relay's or the sender's own, or of its trace.
@@ -49,6 +53,7 @@ impl Selection {
         let differs = self.differs.unwrap_or(false);
         let texts = Texts {
             key: self.key_contains.clone(),
+            key_or_title: self.key_or_title.clone(),
             payload: self.search.clone(),
             request: self.request.as_ref().map(|id| sender_id(id.as_bytes())),
         };
@@ -62,17 +67,19 @@ impl Selection {
         let of_a_list = [
             ("differs", self.differs.is_some()),
             ("key_contains", self.key_contains.is_some()),
+            ("key_or_title", self.key_or_title.is_some()),
             ("search", self.search.is_some()),
             ("request", self.request.is_some()),
         ];
         if let Some((name, _)) = of_a_list.iter().find(|(_, given)| *given) {
             return Err(format!("`{name}` is of a list only: list, and command by the ids"));
         }
-        let words = [&self.state, &self.outcome, &self.key, &self.source, &self.reason, &self.since, &self.older_than];
-        if words.iter().all(|word| word.is_none()) {
+        let times = [&self.since, &self.older_than, &self.from];
+        let words = [&self.state, &self.outcome, &self.key, &self.source, &self.reason];
+        if words.iter().chain(&times).all(|word| word.is_none()) {
             return Err(
-                "name at least one of `state`, `outcome`, `key`, `source`, `reason`, `since` and `older_than`: this would \
-                        be about every dead letter and refused payload"
+                "name at least one of `state`, `outcome`, `key`, `source`, `reason`, `since`, `older_than` and `from`: this \
+                        would be about every dead letter and refused payload"
                     .to_owned(),
             );
         }
@@ -140,6 +147,7 @@ impl Selection {
             reason: self.reason.clone(),
             since: moment("since", self.since.as_deref(), now)?,
             before: moment("older_than", self.older_than.as_deref(), now)?,
+            from: self.from.as_deref().map(event).transpose()?,
             ..Filter::default()
         })
     }
@@ -165,6 +173,10 @@ fn state(text: &str) -> Result<State, String> {
         Ok(outcome) => format!("`{}` is an outcome: choose by `outcome={0}`", outcome.as_str()),
         Err(()) => none_of("state", text, &State::ALL.map(State::as_str)),
     })
+}
+
+fn event(text: &str) -> Result<EventId, String> {
+    text.parse().map_err(|_| format!("`from` takes the id of an event; it is `{text}`"))
 }
 
 fn outcome(text: &str) -> Result<Outcome, String> {
@@ -193,17 +205,19 @@ const LIST_DEFAULT: usize = 50;
 /// Members of a command's body beside its selection.
 pub(crate) const OPTIONS: [&str; 2] = ["force", "dry_run"];
 /// The names of the fields of [`Selection`].
-pub(crate) const SELECTION: [&str; 13] = [
+pub(crate) const SELECTION: [&str; 15] = [
     "state",
     "outcome",
     "key",
     "key_contains",
+    "key_or_title",
     "search",
     "request",
     "source",
     "reason",
     "since",
     "older_than",
+    "from",
     "differs",
     "limit",
     "after",
@@ -235,6 +249,7 @@ mod tests {
             (r#"{"source": "s"}"#, &[State::Dead, State::Refused][..]),
             (r#"{"key": "k"}"#, &[State::Dead, State::Refused]),
             (r#"{"older_than": "1h"}"#, &[State::Dead, State::Refused]),
+            (r#"{"from": "7"}"#, &[State::Dead, State::Refused]),
             (r#"{"state": "dead"}"#, &[State::Dead]),
             (r#"{"state": "ended, refused"}"#, &[State::Ended, State::Refused]),
             (r#"{"outcome": "unmatched"}"#, &[]),
@@ -250,6 +265,7 @@ mod tests {
             (r#"{"outcome": "unmatchd"}"#, "did you mean `unmatched`?"),
             (r#"{"outcome": "good"}"#, "`outcome` takes created"),
             (r#"{"state": "dead", "after": "12"}"#, "`after` takes"),
+            (r#"{"from": "here"}"#, "`from` takes the id of an event; it is `here`"),
         ] {
             let problem = of(json).command(NOW, 100).unwrap_err();
             assert!(problem.contains(said), "{json}: {problem}");
@@ -301,8 +317,11 @@ mod tests {
     fn texts_are_of_a_list_only() {
         let filter = of(r#"{"key_contains": "disk", "search": "full", "request": "a\"b"}"#).list(NOW).unwrap();
         let text = |text: &str| Some(text.to_owned());
-        assert_eq!(filter.texts, Texts { key: text("disk"), payload: text("full"), request: text("a\\\"b") });
-        for name in ["key_contains", "search", "request"] {
+        assert_eq!(
+            filter.texts,
+            Texts { key: text("disk"), payload: text("full"), request: text("a\\\"b"), ..Texts::default() }
+        );
+        for name in ["key_contains", "key_or_title", "search", "request"] {
             let problem = of(&format!(r#"{{"state": "dead", "{name}": "x"}}"#)).command(NOW, 100).unwrap_err();
             assert!(problem.contains("of a list only"), "{problem}");
         }

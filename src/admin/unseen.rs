@@ -9,7 +9,7 @@ use crate::journal::{Filter, Page, Scope};
 pub(super) fn not_looked_at(filter: &Filter, page: &Page, scope: Scope, sources: &[String]) -> Vec<String> {
     let mut sentences = Vec::new();
     let asks_for = |state| filter.states.is_empty() || filter.states.contains(&state);
-    let by_key = filter.key.is_some() || filter.texts.key.is_some();
+    let by_key = filter.key.is_some() || filter.texts.key.is_some() || filter.texts.key_or_title.is_some();
     if let Some(searched) = &page.searched {
         if searched.stopped {
             let back_to = searched.back_to.as_deref().unwrap_or("-");
@@ -67,7 +67,8 @@ mod tests {
     fn each_thing_that_was_not_looked_at_is_said_where_it_matters() {
         let sources = ["servicepilot".to_owned()];
         let scope = Scope { oldest: Some(WallTime(1_764_000_000_000)), refused: true };
-        let searched = Searched { looked_at: 7, without_payload: 2, back_to: Some("t".into()), stopped: true };
+        let searched =
+            Searched { looked_at: 7, by_index: 0, without_payload: 2, back_to: Some("t".into()), stopped: true };
         let text = |text: &str| Some(text.to_owned());
         let any = Filter::default();
         let dead = Filter { states: vec![State::Dead], ..Filter::default() };

@@ -55,6 +55,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     let setup = Setup { scratch: scratch.path(), data: &data, upstream: upstream.address, concurrency: 16 };
     let relay = Relay::start(plan.core, &setup, 1_000_000)?;
     println!("ready after a start over {} events: {:.2} s", plan.events, relay.ready.as_secs_f64());
+    println!("search index made: {:.1} s after the start", indexed(relay.admin)?.as_secs_f64());
     tell_views(plan, relay.admin, middle)?;
     for _ in 0..plan.rounds {
         let without = Cost::of(plan, &relay, scratch.path())?;
@@ -64,6 +65,22 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
         with.tell("a page open", page.close()?);
     }
     Ok(())
+}
+
+/// Waits until the search index has all but the newest events; returns how long that took.
+fn indexed(admin: SocketAddr) -> Result<Duration> {
+    let started = Instant::now();
+    while started.elapsed() < INDEXED_WITHIN {
+        let answer = get(admin, "/api/v1/events?key_or_title=nowhere")?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
+        let list: serde_json::Value = serde_json::from_str(body)?;
+        let count = |name: &str| list["searched"][name].as_u64().unwrap_or(0);
+        if list["searched"]["stopped"] == false && count("looked_at") < count("by_index") + READ_MAX {
+            return Ok(started.elapsed());
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Err("the search index was not made".into())
 }
 
 /// Prints the time of each view: the median and the longest. `middle`: an event's id.
@@ -83,6 +100,10 @@ fn tell_views(plan: &Plan, admin: SocketAddr, middle: u64) -> Result<()> {
         ("a whole key", format!("/events?key=backlog-{key:012}")),
         ("part of an old key", "/events?key_contains=0000000012".to_owned()),
         ("part of a key that no event has", "/events?key_contains=nowhere".to_owned()),
+        ("part of an old key, or of a title", "/events?key_or_title=0000000012".to_owned()),
+        ("part of a title", "/events?key_or_title=cpu+usage".to_owned()),
+        ("part of a title that no event has", "/events?key_or_title=nowhere".to_owned()),
+        ("two letters that no title has", "/events?key_or_title=qq".to_owned()),
         ("text that no event has", "/events?search=nowhere".to_owned()),
     ];
     for (name, path) in views {
@@ -162,6 +183,9 @@ impl OpenPage {
     }
 }
 
+const INDEXED_WITHIN: Duration = Duration::from_secs(300);
+/// The newest events are read, and not in the index.
+const READ_MAX: u64 = 1_000;
 const PATH: &str = "/hooks/bench";
 const RATE: u64 = 300;
 const CONNECTIONS: usize = 16;

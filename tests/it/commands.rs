@@ -195,6 +195,44 @@ async fn a_filter_is_worked_off_in_pages_and_never_meets_its_own_replays() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_matches_is_replayed_from_an_event_on_and_what_came_before_it_stays() {
+    within(async {
+        let open = Arc::default();
+        let upstream = refusing_until(&open).await;
+        let relay = Relay::start(&upstream, &fast()).await;
+        let mut dead = Vec::new();
+        for key in ["a", "b", "c", "d", "e"] {
+            dead.push(id(&relay.post_with(&payload(key, "CRITICAL"), &[("prefer", "wait=10")]).await.json));
+        }
+        open.store(true, Ordering::SeqCst);
+        let from = &dead[2];
+        let of_list: Vec<String> = listed(&relay, &format!("state=dead&from={from}")).await.iter().map(id).collect();
+        assert_eq!(of_list, [&*dead[4], &dead[3], &dead[2]], "a list is newest first");
+        let plan = command(&relay, "/replay", &json!({ "state": "dead", "from": from, "dry_run": true })).await;
+        assert_eq!((&plan.json["matching"], plan.status), (&json!(3), StatusCode::OK), "{plan:?}");
+        let (code, out, _) = gander(&relay, &["replay", "--state", "dead", "--from", from, "--dry-run"]).await;
+        assert_eq!((code, out.trim()), (0, "3 events; nothing was done"));
+        // Page by page, and cancelled after the first.
+        let page = command(&relay, "/replay", &json!({ "state": "dead", "from": from, "limit": 1 })).await;
+        assert_eq!(
+            (page.json["results"].as_array().map(Vec::len), &page.json["results"][0]["id"]),
+            (Some(1), &json!(from))
+        );
+        assert!(page.json["next"].is_string(), "{page:?}");
+        let (code, out, said) = gander(&relay, &["replay", "--state", "dead", "--from", from, "--yes"]).await;
+        let replayed: Vec<&str> =
+            out.lines().filter_map(|line| line.split_once(" replayed: ").map(|(id, _)| id)).collect();
+        assert_eq!((code, replayed), (0, vec![&*dead[3], &dead[4]]), "oldest first\n{out}{said}");
+        let left: Vec<String> = listed(&relay, "state=dead").await.iter().map(id).collect();
+        assert_eq!(left, [&*dead[1], &dead[0]]);
+        let (code, _, said) = gander(&relay, &["replay", &dead[0], "--from", from]).await;
+        assert!(code == 2 && said.contains("cannot be used with"), "{said}");
+        relay.stop().await;
+    })
+    .await;
+}
+
 const STRICT: &str = "
 version: 1
 rules:

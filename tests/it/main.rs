@@ -35,6 +35,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod run;
+mod searching;
 mod self_check;
 mod shares;
 mod stale;

@@ -251,7 +251,7 @@ async fn the_story_of_an_event_tells_what_came_what_was_sent_and_each_answer() {
         assert_eq!(none.status, 404);
         assert!(none.text.contains("No such event"));
 
-        let listed = get(&relay, "/events?state=refused&key_contains=&search=&since=2h", &[]).await;
+        let listed = get(&relay, "/events?state=refused&key_or_title=&search=&since=2h", &[]).await;
         assert_eq!(listed.status, 200);
         assert_eq!(listed.text.matches("href=\"events/").count(), 1, "{}", listed.text);
         let reasons = |reason: &str| format!("/api/v1/events?reason={reason}");
@@ -520,6 +520,29 @@ async fn a_group_without_a_reason_commands_its_own_events_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_a_dead_letter_offers_those_like_it_from_there_on() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::status(400)).await;
+        let relay = Relay::start(&upstream, &with_token()).await;
+        let dead = relay.post_with(&payload("e1", "CRITICAL"), &[("prefer", "wait=10")]).await.json;
+        let id = dead["id"].as_str().unwrap();
+        let cookie = sign_in(&relay).await;
+        let story = get(&relay, &format!("/events/{id}"), &[("cookie", &cookie)]).await.text;
+        let button = story.split("<button ").find(|button| button.contains("Replay from here on")).unwrap();
+        let body = button.split("data-body=\"").nth(1).unwrap().split('"').next().unwrap().replace("&quot;", "\"");
+        let selection: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&selection["state"], &selection["from"]), (&json!("dead"), &json!(id)), "{selection}");
+        // The list that the group leads to has it too.
+        let attention = get(&relay, "/attention", &[("cookie", &cookie)]).await.text;
+        let all = attention.split("href=\"").find(|link| link.contains(">All of them<")).unwrap();
+        let list = all.split('"').next().unwrap().replace("&amp;", "&");
+        let list = get(&relay, &format!("/{list}"), &[("cookie", &cookie)]).await;
+        assert!(list.status == 200 && list.text.contains(&format!("events/{id}")), "{list:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_from_outside_is_text_on_every_view() {
     within(async {
         let upstream =
@@ -561,6 +584,7 @@ async fn what_comes_from_outside_is_text_on_every_view() {
         assert!(ids.len() > NAUGHTY.len());
         let searches = [
             format!("/events?key_contains={key}"),
+            format!("/events?key_or_title={key}"),
             format!("/events?search={key}"),
             format!("/events?source={key}&state={key}"),
         ];

@@ -275,6 +275,11 @@ async fn events_are_found_by_a_text_in_their_key_and_payload_and_by_their_reques
         for (query, expected) in [
             ("key_contains=DISK".to_owned(), vec!["db7/disk"]),
             ("key_contains=db7".to_owned(), vec!["db7/odd", "db7/disk"]),
+            ("key_or_title=disk%20FULL".to_owned(), vec!["db7/disk"]),
+            ("key_or_title=Z%C3%9CRICH".to_owned(), vec!["db7/disk"]),
+            ("key_or_title=7/ODD".to_owned(), vec!["db7/odd"]),
+            ("key_or_title=only%20in".to_owned(), vec![]),
+            ("key_or_title=%25".to_owned(), vec![]),
             ("search=disk%20FULL".to_owned(), vec!["db7/disk"]),
             ("search=z%C3%BCrich&state=delivered".to_owned(), vec!["db7/disk"]),
             ("search=z%C3%BCrich&state=queued".to_owned(), vec![]),

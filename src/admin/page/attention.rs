@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use axum::extract::State as Extract;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::json;
 
+use super::alike::alike;
 use super::command_list::command_list;
+use super::fields::encoded;
 use super::layout::{Frame, Place};
 use super::parts::{badge, prose, reason, time, unreadable};
 use crate::admin::State;
@@ -88,9 +89,17 @@ fn shown(state: &State, group: &Group) -> Markup {
                 p { (prose(&why)) }
                 @if let Some(remedy) = remedy { p { b { "What to do: " } (prose(&remedy)) } }
             }
+            p { a href={ "events?" (listed(last)) } { "All of them" } ": each can be looked at, and replayed from there on." }
             (commands(state, last))
         }
     }
+}
+
+/// The query of a list of all events of a group.
+fn listed(last: &Summary) -> String {
+    let selection = alike(last);
+    let words = selection.as_object().into_iter().flatten();
+    encoded(words.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))))
 }
 
 fn newest(event: &Summary) -> String {
@@ -103,12 +112,7 @@ fn newest(event: &Summary) -> String {
 
 /// Commands over all of a group: the script asks how many there are first, and goes on page by page.
 fn commands(state: &State, last: &Summary) -> Markup {
-    let mut selection = json!({ "state": last.state, "source": last.source });
-    if let Some(outcome) = &last.outcome {
-        selection["outcome"] = outcome.as_str().into();
-    }
-    // Of a group without a reason: those without one, and not those that have another.
-    selection["reason"] = last.reason.as_deref().unwrap_or_default().into();
+    let selection = alike(last);
     let all = |command: &str, label: &str, ask: &str| {
         html! {
             button data-all={ "api/v1/events/" (command) } data-body=(selection.to_string()) data-ask=(ask) { (label) }

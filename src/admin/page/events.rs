@@ -31,7 +31,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
         }
     };
     // A person who reads an older page, or looks for a text, is not interrupted.
-    let live = !query.has("after") && !query.has("search");
+    let live = !query.has("after") && !query.has("search") && !query.has("key_or_title");
     Frame { state: &state, place: Place::Events, title: "Events", root: "./", live }.show(&main)
 }
 
@@ -46,6 +46,7 @@ fn rows(listed: &Listed, query: &Fields) -> Markup {
         @if let Some(searched) = &listed.page.searched {
             p.dim {
                 "Looked at " (grouped(searched.looked_at as u64)) " events, newest first"
+                @if searched.by_index > 0 { ", " (grouped(searched.by_index as u64)) " of them by the index" }
                 @if let Some(back_to) = &searched.back_to { ", back to " (time(back_to)) }
                 @if searched.stopped { "; there are more" }
                 "."
@@ -83,7 +84,7 @@ fn form(query: &Fields, sources: &[String]) -> Markup {
             (choice("state", "State", "any", &EventState::ALL.map(EventState::as_str)))
             (choice("outcome", "Outcome", "any", &Outcome::ALL.map(Outcome::as_str)))
             (choice("source", "Source", "all", &sources))
-            (field("key_contains", "Key contains", "disk"))
+            (field("key_or_title", "Key or title", "disk full"))
             (field("search", "Text in payload", "slow, newest first"))
             (field("since", "Since", "2h"))
             @for (name, value) in query.iter().filter(|(name, _)| !FIELDS.contains(name) && *name != "after") { span.filter-more { (name) ": " code { (value) } } input type="hidden" name=(name) value=(value); }
@@ -94,4 +95,4 @@ fn form(query: &Fields, sources: &[String]) -> Markup {
 }
 
 /// The fields of the form.
-const FIELDS: [&str; 6] = ["state", "outcome", "source", "key_contains", "search", "since"];
+const FIELDS: [&str; 6] = ["state", "outcome", "source", "key_or_title", "search", "since"];

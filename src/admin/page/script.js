@@ -194,7 +194,7 @@ async function all(button) {
   const selection = JSON.parse(button.dataset.body);
   const plan = await post(path, JSON.stringify({ ...selection, dry_run: true })).catch((error) => ({ error }));
   if (plan.error) return tell(title, plan.error.message);
-  const what = Object.values(selection).map((word) => word || "no reason").join(", ").replaceAll("_", " ");
+  const what = Object.entries(selection).map(([name, word]) => name === "from" ? `${word} and later ones` : word || "no reason").join(", ").replaceAll("_", " ");
   const count = `${plan.at_least ? "At least " : ""}${plan.matching}`;
   ask(title, `${count} match (${what}). ${button.dataset.ask}`, async (state, dialog) => {
     const bar = document.createElement("progress");

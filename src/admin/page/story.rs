@@ -6,6 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use super::alike::alike_from;
 use super::command_list::chosen_by;
 use super::confirmations;
 use super::html as response;
@@ -131,6 +132,10 @@ fn commands(state: &State, event: &Summary) -> Markup {
                     (one("replay", r#"{"force":true}"#, "Replay", "A person discarded it. Send it nevertheless?"))
                 } @else if !is_queued && !is_done && !is_damaged {
                     (one("replay", "{}", "Replay", "Send it again?"))
+                }
+                @if !is_queued && !is_done && !is_damaged && !["discarded", "replayed"].contains(&reason) {
+                    button data-all="api/v1/events/replay" data-body=(alike_from(event).to_string())
+                        data-ask="Send this one and those after it again, oldest first?" { "Replay from here on" }
                 }
                 @if is_queued || is(event::State::Dead) || is(event::State::Refused) {
                     (one("discard", "{}", "Discard", "End it? It stays in the journal, and is not sent."))

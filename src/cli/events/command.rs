@@ -39,6 +39,7 @@ use crate::clock::WallTime;
 #[command(after_help = "Examples:\n  gander events replay 1764000000123\n  \
                         gander events replay --state dead --older-than 1h --yes\n  \
                         gander events replay --outcome unmatched --source servicepilot --wait\n  \
+                        gander events replay --state dead --from 1764000000123\n  \
                         gander events replay 1764000000123 --payload fixed.json\n  \
                         gander events replay --against new.yaml --since 24h --dry-run")]
 pub(super) struct Replay {
@@ -88,7 +89,7 @@ struct Which {
     #[command(flatten)]
     config: ConfigArguments,
     /// The events' ids
-    #[arg(value_name = "ID", conflicts_with_all = ["state", "outcome", "key", "source", "since", "older_than"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["state", "outcome", "key", "source", "since", "older_than", "from"])]
     ids: Vec<String>,
     #[command(flatten)]
     selection: Selection,

@@ -33,6 +33,9 @@ pub(super) struct Selection {
     /// Only events received longer ago than this, or before this time
     #[arg(long, value_name = "AGE", value_parser = moment)]
     pub(super) older_than: Option<String>,
+    /// Only this event and those after it
+    #[arg(long, value_name = "ID")]
+    pub(super) from: Option<String>,
 }
 
 /// Texts to find, of a list; letters of either case are the same.
@@ -41,7 +44,10 @@ pub(super) struct Texts {
     /// Only events with this in their incident key
     #[arg(long, value_name = "TEXT")]
     pub(super) key_contains: Option<String>,
-    /// Only events with this text in what came or what is sent, such as a title; searches for two seconds, newest first
+    /// Only events with this in their incident key or in the title of what is sent
+    #[arg(long, value_name = "TEXT")]
+    pub(super) key_or_title: Option<String>,
+    /// Only events with this text in what came or what is sent; searches for two seconds, newest first
     #[arg(long, value_name = "TEXT")]
     pub(super) search: Option<String>,
     /// Only events of the request with this `X-Request-Id`, the relay's or the sender's own, or of this trace
@@ -51,10 +57,15 @@ pub(super) struct Texts {
 
 impl Texts {
     pub(super) fn words(&self) -> Vec<(&'static str, String)> {
-        [("key_contains", &self.key_contains), ("search", &self.search), ("request", &self.request)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.clone()?)))
-            .collect()
+        [
+            ("key_contains", &self.key_contains),
+            ("key_or_title", &self.key_or_title),
+            ("search", &self.search),
+            ("request", &self.request),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)))
+        .collect()
     }
 }
 
@@ -84,6 +95,7 @@ impl Selection {
             ("reason", &self.reason),
             ("since", &self.since),
             ("older_than", &self.older_than),
+            ("from", &self.from),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.clone()?)))

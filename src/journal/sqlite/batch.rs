@@ -49,7 +49,8 @@ impl<'a> Batch<'a> {
             Raw::In(other) => (None, other),
             Raw::Gone => (None, id),
         };
-        let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len()) as u64;
+        let trace_state = event.trace.map_or(0, TraceContext::state_bytes);
+        let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len() + trace_state) as u64;
         let fixed = Fixed {
             id,
             source: event.source,
@@ -82,7 +83,8 @@ impl<'a> Batch<'a> {
             Raw::In(other) => (None, other),
             Raw::Gone => (None, id),
         };
-        let bytes = (raw.map_or(0, <[u8]>::len) + refusal.element.map_or(0, <[u8]>::len)) as u64;
+        let trace_state = refusal.trace.map_or(0, TraceContext::state_bytes);
+        let bytes = (raw.map_or(0, <[u8]>::len) + refusal.element.map_or(0, <[u8]>::len) + trace_state) as u64;
         let fixed = Fixed {
             id,
             source: refusal.source,

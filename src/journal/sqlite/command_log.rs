@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::values::{shown, sql};
 use super::{Error, Reader};
 use crate::clock::WallTime;
-use crate::event::{EventId, HoldTarget};
+use crate::event::{EventId, HoldRecord, HoldTarget};
 
 /// Who gave a command, and with which request. It never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,26 @@ impl Batch<'_> {
         ])?;
         self.prepare("DELETE FROM command_log WHERE id <= (SELECT max(id) FROM command_log) - ?1")?
             .execute([COMMANDS_KEPT])?;
+        Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// Removes what a commit noted that failed and reached the disk nevertheless: the hold or release of each target that
+    /// is stored otherwise than it is in force, as the person was told.
+    pub fn drop_undone_holds(&mut self, in_force: &[HoldRecord]) -> Result<(), Error> {
+        let stored = self.journal.holds()?;
+        let lacks = |holds: &[HoldRecord], target: &HoldTarget| !holds.iter().any(|held| held.target == *target);
+        let undone = stored.iter().filter(|held| lacks(in_force, &held.target)).map(|held| (&held.target, "hold"));
+        let kept = in_force.iter().filter(|held| lacks(&stored, &held.target)).map(|held| (&held.target, "release"));
+        for (target, command) in undone.chain(kept) {
+            let key = target.incident_key.as_deref().map(shortened);
+            self.prepare(
+                "DELETE FROM command_log WHERE command = ?3 AND id = \
+                 (SELECT max(id) FROM command_log WHERE source = ?1 AND incident_key IS ?2)",
+            )?
+            .execute(params![shortened(&target.source), key, command])?;
+        }
         Ok(())
     }
 }

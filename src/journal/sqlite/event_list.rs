@@ -31,6 +31,8 @@ pub struct Filter {
     pub order: Order,
     /// The last event of the previous page, in the same order.
     pub after: Option<EventId>,
+    /// No event older than this one.
+    pub from: Option<EventId>,
     /// No event newer than this one.
     pub until: Option<EventId>,
     pub limit: usize,
@@ -49,6 +51,8 @@ pub enum Order {
 pub struct Texts {
     /// A part of the incident key.
     pub key: Option<String>,
+    /// A part of the incident key, or of the title of what is sent.
+    pub key_or_title: Option<String>,
     /// A part of the sent body or of the received payload.
     pub payload: Option<String>,
     /// The request id, the relay's or the sender's own, or the id of its trace; a whole, exact match.
@@ -70,6 +74,8 @@ pub struct Page {
 pub struct Searched {
     /// Events searched.
     pub looked_at: usize,
+    /// Those of them for which the search index was enough, or told where to look.
+    pub by_index: usize,
     /// Searched events whose payload is not kept any more.
     pub without_payload: usize,
     /// The time of the oldest event searched.
@@ -213,10 +219,11 @@ impl Filter {
     }
 
     pub(super) fn parameters(&self, limit: i64) -> impl rusqlite::Params {
+        let before_first = self.from.map_or(0, |from| sql(from).saturating_sub(1));
         let (above, below) = match (self.order, self.after) {
-            (_, None) => (0, i64::MAX),
-            (Order::NewestFirst, Some(after)) => (0, sql(after)),
-            (Order::OldestFirst, Some(after)) => (sql(after), i64::MAX),
+            (_, None) => (before_first, i64::MAX),
+            (Order::NewestFirst, Some(after)) => (before_first, sql(after)),
+            (Order::OldestFirst, Some(after)) => (before_first.max(sql(after)), i64::MAX),
         };
         (
             above,

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::names::FILE;
 use super::readers::{self, ReaderSlot, Readers};
+use super::search_index::SearchIndex;
 use super::sum::{self, FIXED, FIXED_READ, Fixed};
 use super::values::{action, event, sql, trace};
 use super::{Error, Found, OpenError, data_dir, restore_rows, salvage, schema};
@@ -23,6 +24,8 @@ pub struct Reader {
     readers: Option<Arc<Readers>>,
     /// The directory in which to note damage; none if the journal belongs to another process.
     directory: Option<PathBuf>,
+    /// Looked into by a search; none if it reads the journal alone.
+    index: Option<Arc<SearchIndex>>,
 }
 
 /// The extent of the journal, to explain why nothing was found.
@@ -58,13 +61,14 @@ impl Reader {
             slot: Arc::new(ReaderSlot::new(Some(readers::open(&directory.join(FILE))?))),
             readers: None,
             directory: Some(directory.to_owned()),
+            index: None,
         })
     }
 
     /// Opens the journal beside the writing end of this process; follows it when it is reopened in another file.
     pub fn beside(readers: &Arc<Readers>) -> Result<Reader, Error> {
         let directory = Some(readers.directory().to_owned());
-        let reader = Reader { slot: readers.enter(), readers: Some(Arc::clone(readers)), directory };
+        let reader = Reader { slot: readers.enter(), readers: Some(Arc::clone(readers)), directory, index: None };
         reader.with(|_| Ok(()))?;
         Ok(reader)
     }
@@ -93,7 +97,8 @@ impl Reader {
         });
         match opened {
             Ok((connection, schema::VERSION)) => {
-                Ok(Reader { slot: Arc::new(ReaderSlot::new(Some(connection))), readers: None, directory: None })
+                let slot = Arc::new(ReaderSlot::new(Some(connection)));
+                Ok(Reader { slot, readers: None, directory: None, index: None })
             }
             Ok((_, other)) => Err(fail(
                 format!("it has layout {other}, and this version of gander knows layout {}", schema::VERSION),
@@ -101,6 +106,19 @@ impl Reader {
             )),
             Err(error) => Err(OpenError::of(&path, &error)),
         }
+    }
+
+    /// Searches with the help of this index of the same journal.
+    pub fn searching_in(self, index: Arc<SearchIndex>) -> Reader {
+        Reader { index: Some(index), ..self }
+    }
+
+    pub(super) fn index(&self) -> Option<&SearchIndex> {
+        self.index.as_deref()
+    }
+
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     /// Reads every kept event, oldest first.

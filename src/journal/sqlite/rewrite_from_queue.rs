@@ -5,6 +5,7 @@ use super::values::{event, sql};
 use super::{Batch, Error, Journal};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outgoing, Pending, Priority, Reason, Settlement, State};
+use crate::trace_context::TraceContext;
 
 /// Counts of events that were compared with the queue in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl Batch<'_> {
         let id = waits.event;
         let standing = self.standing(id)?;
         let fixed = fixed_of(&waits, source, outgoing, now);
-        let bytes = outgoing.map_or(0, |outgoing| outgoing.body.len()) as u64;
+        let trace_state = |outgoing: &Outgoing| outgoing.trace.as_ref().map_or(0, TraceContext::state_bytes);
+        let bytes = outgoing.map_or(0, |outgoing| outgoing.body.len() + trace_state(outgoing)) as u64;
         match (standing, outgoing) {
             (Some(standing), Some(outgoing)) => {
                 // A rebuilt journal may hold it as a dead letter.

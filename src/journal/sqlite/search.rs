@@ -1,13 +1,18 @@
-//! Text search without an index: a bounded part of the journal at a time, newest first.
+//! Text search: a bounded part of the journal at a time, newest first.
 //!
-//! The connection is released between two parts, so that other queries wait for one part at most.
+//! For a part of a key or of a title the search index says which events need not be read. For a text in payloads, and
+//! where the index does not reach, each event is read. The connection is released between two parts, so that other
+//! queries wait for one part at most.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::event_list::{Filter, Page, SUMMARY, Searched, Summary, TRACE, Texts, first_error, replays, summary};
+use super::search_block::{BlockTexts, title_of};
+use super::search_index::Unusable;
 use super::values::{event, sql, trace};
 use super::{Error, Reader};
 use crate::clock::WallTime;
@@ -24,6 +29,7 @@ pub(super) struct Bounds {
 /// The compiled search texts.
 struct SearchPatterns {
     key: Option<Regex>,
+    key_or_title: Option<Regex>,
     payload: Option<Regex>,
     request: Option<String>,
     /// The text for the request, if it may be the id of a trace, in letters of either case.
@@ -45,7 +51,12 @@ impl Texts {
 
     /// Describes the problem with a text that can't be searched for.
     pub fn check(&self) -> Result<(), String> {
-        for (name, text) in [("key_contains", &self.key), ("search", &self.payload), ("request", &self.request)] {
+        for (name, text) in [
+            ("key_contains", &self.key),
+            ("key_or_title", &self.key_or_title),
+            ("search", &self.payload),
+            ("request", &self.request),
+        ] {
             match text {
                 Some(text) if text.is_empty() => return Err(format!("`{name}` takes a text; it is empty")),
                 Some(text) if text.len() > TEXT_BYTES_MAX => {
@@ -65,35 +76,152 @@ impl Reader {
     }
 
     pub(super) fn search_within(&self, filter: &Filter, bounds: Bounds) -> Result<Page, Error> {
-        let (started, patterns) = (Instant::now(), SearchPatterns::new(&filter.texts)?);
-        let limit = filter.limit();
-        let mut filter = filter.clone();
-        let mut events = Vec::new();
-        let mut searched = Searched { looked_at: 0, without_payload: 0, back_to: None, stopped: false };
+        let mut search = Search {
+            reader: self,
+            patterns: SearchPatterns::new(&filter.texts)?,
+            filter: filter.clone(),
+            bounds,
+            started: Instant::now(),
+            events: Vec::new(),
+            searched: Searched { looked_at: 0, by_index: 0, without_payload: 0, back_to: None, stopped: false },
+        };
+        search.run()?;
+        let Search { events, searched, filter, .. } = search;
+        let goes_on = searched.stopped || events.len() == filter.limit();
+        let next = filter.after.filter(|_| goes_on).map(|last| last.to_string());
+        Ok(Page { events, next, searched: Some(searched) })
+    }
+}
+
+/// A search under way: everything from `filter.after` on was searched.
+struct Search<'r> {
+    reader: &'r Reader,
+    patterns: SearchPatterns,
+    filter: Filter,
+    bounds: Bounds,
+    started: Instant,
+    events: Vec<Summary>,
+    searched: Searched,
+}
+
+/// The result of a part of a search.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it was searched.
+    Done,
+    /// The page is full, or a bound was reached.
+    Ended,
+}
+
+/// A stretch of neighbouring events that the index tells of.
+struct Stretch {
+    /// The newest block with events that are still to be searched.
+    first: EventId,
+    last: EventId,
+    /// When its oldest event was received.
+    since: WallTime,
+    /// Its events that may match, as ranges, oldest first.
+    ranges: Vec<RangeInclusive<EventId>>,
+    ids: Vec<EventId>,
+}
+
+impl Search<'_> {
+    fn run(&mut self) -> Result<(), Error> {
+        let lowest = self.filter.from.unwrap_or(EventId(0));
         loop {
-            let most = EVENTS_PER_LOCK.min(bounds.events - searched.looked_at);
-            let candidates = self.with(|connection| patterns.next_part(connection, &filter, most))?;
+            let below = self.below();
+            let stretch = self.stretch(below);
+            // What is newer than the newest block, and what no block tells of.
+            let above = stretch.as_ref().map_or(lowest, |stretch| EventId(stretch.last.0 + 1).max(lowest));
+            if above < below && self.scan(above)? == Part::Ended {
+                return Ok(());
+            }
+            match stretch.filter(|stretch| stretch.last >= lowest) {
+                Some(stretch) if self.look_in(&stretch, lowest)? == Part::Done => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The event before which everything is still to be searched.
+    fn below(&self) -> EventId {
+        let until = self.filter.until.map_or(EventId(i64::MAX.cast_unsigned()), |until| EventId(until.0 + 1));
+        self.filter.after.map_or(until, |after| after.min(until))
+    }
+
+    fn stretch(&self, below: EventId) -> Option<Stretch> {
+        let pattern = self.patterns.indexed()?;
+        self.reader.index()?.before(below, |block| {
+            let texts = BlockTexts::read(block.data).ok_or(Unusable::Damaged)?;
+            let since = WallTime(block.since);
+            Ok(Stretch {
+                first: block.first,
+                last: block.last,
+                since,
+                ranges: texts.matching(pattern, below),
+                ids: texts.ids(),
+            })
+        })
+    }
+
+    /// Searches a block: those of its events that may match.
+    fn look_in(&mut self, stretch: &Stretch, lowest: EventId) -> Result<Part, Error> {
+        let below = self.below();
+        let (read, mut ended) = (self.searched.looked_at, Part::Done);
+        for range in stretch.ranges.iter().rev() {
+            if *range.end() < lowest {
+                break;
+            }
+            self.filter.after = Some(below.min(EventId(range.end().0 + 1)));
+            ended = self.scan((*range.start()).max(lowest))?;
+            if ended == Part::Ended {
+                break;
+            }
+        }
+        if ended == Part::Done {
+            self.filter.after = Some(below.min(stretch.first));
+            self.searched.back_to = Some(stretch.since.rfc3339());
+        }
+        // Those that were read are among them.
+        let reached = self.below();
+        let searched = stretch.ids.iter().filter(|id| (reached..below).contains(id)).count();
+        self.searched.by_index += searched;
+        self.searched.looked_at = read + searched;
+        Ok(if ended == Part::Done { self.stop_at_bounds() } else { ended })
+    }
+
+    /// Searches the events from this one to `filter.after` by reading them.
+    fn scan(&mut self, from: EventId) -> Result<Part, Error> {
+        loop {
+            let left = self.bounds.events.saturating_sub(self.searched.looked_at);
+            let most = EVENTS_PER_LOCK.min(left);
+            let filter = Filter { from: Some(from), ..self.filter.clone() };
+            let candidates = self.reader.with(|connection| self.patterns.next_part(connection, &filter, most))?;
             let all = candidates.len() < most;
             for candidate in candidates {
-                searched.looked_at += 1;
-                searched.without_payload += usize::from(candidate.without_payload);
-                searched.back_to = Some(candidate.received_at.rfc3339());
-                filter.after = Some(candidate.id);
-                events.extend(candidate.found);
-                if events.len() == limit {
-                    let next = filter.after.map(|last| last.to_string());
-                    return Ok(Page { events, next, searched: Some(searched) });
+                self.searched.looked_at += 1;
+                self.searched.without_payload += usize::from(candidate.without_payload);
+                self.searched.back_to = Some(candidate.received_at.rfc3339());
+                self.filter.after = Some(candidate.id);
+                self.events.extend(candidate.found);
+                if self.events.len() == self.filter.limit() {
+                    return Ok(Part::Ended);
                 }
             }
             if all {
-                return Ok(Page { events, next: None, searched: Some(searched) });
+                self.filter.after = Some(self.below().min(from));
+                return Ok(Part::Done);
             }
-            if searched.looked_at >= bounds.events || started.elapsed() >= bounds.time {
-                searched.stopped = true;
-                let next = filter.after.map(|last| last.to_string());
-                return Ok(Page { events, next, searched: Some(searched) });
+            if self.stop_at_bounds() == Part::Ended {
+                return Ok(Part::Ended);
             }
         }
+    }
+
+    fn stop_at_bounds(&mut self) -> Part {
+        self.searched.stopped =
+            self.searched.looked_at >= self.bounds.events || self.started.elapsed() >= self.bounds.time;
+        if self.searched.stopped { Part::Ended } else { Part::Done }
     }
 }
 
@@ -106,10 +234,16 @@ impl SearchPatterns {
         };
         Ok(SearchPatterns {
             key: texts.key.clone().map(|text| pattern(vec![text])).transpose()?,
+            key_or_title: texts.key_or_title.clone().map(|text| pattern(vec![text])).transpose()?,
             payload: texts.payload.as_deref().map(|text| pattern(forms(text))).transpose()?,
             request: texts.request.clone(),
             trace: texts.request.as_deref().and_then(|text| text.to_ascii_lowercase().parse().ok()),
         })
+    }
+
+    /// The pattern for which the index has the texts.
+    fn indexed(&self) -> Option<&Regex> {
+        self.key.as_ref().or(self.key_or_title.as_ref())
     }
 
     /// The next events that match the filter, with those that contain the texts marked.
@@ -152,6 +286,12 @@ impl SearchPatterns {
         if !holds(&self.key, text(INCIDENT_KEY)?) || !self.request.as_ref().map_or(Ok(true), asked_for)? {
             return Ok(candidate);
         }
+        if let Some(pattern) = &self.key_or_title
+            && !holds(&self.key_or_title, text(INCIDENT_KEY)?)
+            && !is_in_title(connection, pattern, id)?
+        {
+            return Ok(candidate);
+        }
         if let Some(pattern) = &self.payload {
             match payload(connection, pattern, id, event(row.get(REQUEST + 2).unwrap_or(0)), text(REQUEST + 3)?)? {
                 Some(true) => {}
@@ -168,6 +308,18 @@ impl SearchPatterns {
         candidate.found = Some(found);
         Ok(candidate)
     }
+}
+
+/// Returns true if the title of what is sent contains the text. Of a refused payload nothing is sent.
+fn is_in_title(connection: &Connection, pattern: &Regex, id: EventId) -> Result<bool, rusqlite::Error> {
+    let title = connection
+        .prepare_cached(
+            "SELECT content.body FROM content JOIN event ON event.id = content.id \
+             WHERE content.id = ?1 AND event.action IS NOT NULL",
+        )?
+        .query_row([sql(id)], |row| Ok(row.get_ref(0)?.as_bytes_or_null().unwrap_or_default().and_then(title_of)))
+        .optional()?;
+    Ok(title.flatten().is_some_and(|title| pattern.is_match(title.as_bytes())))
 }
 
 /// Returns true if the payload of an event contains the text; none if it is not kept. A batch's raw body says nothing
@@ -244,8 +396,8 @@ const REQUEST: usize = TRACE + 1;
 const TEXT_BYTES_MAX: usize = 512;
 /// Events searched under one lock: some milliseconds.
 const EVENTS_PER_LOCK: usize = 500;
-/// A million narrow rows, or as many payloads as two seconds allow.
-const EVENTS_MAX: usize = 1_000_000;
+/// As many narrow rows, payloads or blocks of the index as two seconds allow.
+const EVENTS_MAX: usize = 10_000_000;
 const TIME_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -295,7 +447,7 @@ mod tests {
     #[test]
     fn the_longest_text_can_be_searched_for_and_a_longer_one_is_refused() {
         let longest = "é".repeat(TEXT_BYTES_MAX / 2);
-        let texts = Texts { key: Some(longest.clone()), payload: Some(longest), request: None };
+        let texts = Texts { key: Some(longest.clone()), payload: Some(longest), ..Texts::default() };
         assert!(texts.check().is_ok() && SearchPatterns::new(&texts).is_ok());
         for (text, said) in [(String::new(), "empty"), ("x".repeat(TEXT_BYTES_MAX + 1), "at most 512 bytes")] {
             let problem = Texts { request: Some(text), ..Texts::default() }.check().unwrap_err();

@@ -286,6 +286,12 @@ pub(super) fn of_raw(request: &str, raw: &[u8]) -> i64 {
     Sum(crc32c::crc32c(b"r")).text(1, Some(request)).bytes(2, Some(raw)).value()
 }
 
+/// The checksum of a block of the search index, with the events that it stands for.
+pub(super) fn of_search_block(events: [i64; 3], data: &[u8]) -> i64 {
+    let [first, last, since] = events.map(Some);
+    Sum(crc32c::crc32c(b"s")).number(1, first).number(2, last).number(3, since).bytes(4, Some(data)).value()
+}
+
 /// Returns true if the column holds this checksum, or none.
 pub(super) fn is_sum(column: ValueRef<'_>, sum: impl FnOnce() -> i64) -> bool {
     match column {

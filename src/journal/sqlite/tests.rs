@@ -1289,6 +1289,35 @@ fn a_search_stops_at_its_bounds_says_so_and_goes_on_from_there() {
 }
 
 #[test]
+fn what_a_sender_says_of_its_trace_counts_as_its_payload_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(&config(directory.path()));
+    let mut headers = http::HeaderMap::new();
+    let state = format!("k={}", "x".repeat(200));
+    headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap());
+    headers.insert("tracestate", state.parse().unwrap());
+    let trace = TraceContext::of_headers(&headers).unwrap();
+    let mut bytes = Vec::new();
+    for trace in [None, Some(&TraceContext::begin(7)), Some(&trace)] {
+        let before = journal.totals();
+        let mut batch = journal.begin().unwrap();
+        batch.append(NewEvent { trace, ..event("a", b"{}") }).unwrap();
+        batch.refuse(NewRefusal { trace, ..element(Raw::Bytes(b"{"), b"") }).unwrap();
+        batch.commit().unwrap();
+        let after = journal.totals();
+        bytes.push((after.bytes - before.bytes, after.refused_bytes - before.refused_bytes));
+    }
+    let length = state.len() as u64;
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(bytes[2], (bytes[0].0 + 2 * length, bytes[0].1 + length));
+    // A restart counts alike.
+    let counted = journal.totals();
+    drop(journal);
+    let (journal, ..) = open(&config(directory.path()));
+    assert_eq!(journal.totals().bytes, counted.bytes);
+}
+
+#[test]
 fn the_journal_tells_what_it_holds() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, ..) = open(&config(directory.path()));

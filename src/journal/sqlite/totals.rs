@@ -8,7 +8,7 @@ pub struct Totals {
     pub queued: u64,
     pub dead: u64,
     pub refused: u64,
-    /// The bytes of payloads and bodies of all of these.
+    /// The bytes of payloads, bodies and senders' `tracestate` of all of these.
     pub bytes: u64,
     /// The part of refused payloads.
     pub refused_bytes: u64,

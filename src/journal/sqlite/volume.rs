@@ -304,6 +304,22 @@ pub(super) fn is_full(directory: &Path) -> bool {
     look(directory).0 < SLACK
 }
 
+/// What the volume leaves for files that the journal can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RoomBeside {
+    /// There is enough for the search index to grow.
+    pub(super) takes_index: bool,
+    /// There is enough for it to stay.
+    pub(super) keeps_index: bool,
+}
+
+/// The room on the volume for what the journal can do without.
+pub(super) fn room_beside(directory: &Path) -> RoomBeside {
+    let (free, volume) = look(directory);
+    let wanted = (volume / BESIDE_PART).clamp(BESIDE_MIN, BESIDE_MAX);
+    RoomBeside { takes_index: free >= wanted, keeps_index: free >= wanted / 2 }
+}
+
 /// Returns true if there is room to open a journal and to write the first settlements.
 pub(super) fn has_room_to_open(directory: &Path) -> bool {
     look(directory).0 >= TO_OPEN + SLACK
@@ -318,6 +334,12 @@ pub(super) fn is_of_room(error: &io::Error) -> bool {
 fn whole(reserve: u64) -> u64 {
     reserve / 8 * 7
 }
+
+/// The search index grows while this fraction of the volume is free, at least more than the longest logs and the
+/// reserve take, at most far more than they do.
+const BESIDE_PART: u64 = 16;
+const BESIDE_MIN: u64 = 128 << 20;
+const BESIDE_MAX: u64 = 1 << 30;
 
 /// A number of bytes, formatted for people.
 pub struct Size(pub u64);

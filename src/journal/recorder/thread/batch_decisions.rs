@@ -170,8 +170,9 @@ impl BatchDecisions<'_> {
     /// Checks `max_events`, `max_bytes` and the source's share. Refused payloads have limits of their own and make room for
     /// events, so that who sends nonsense keeps no alert out; events made of one take its place.
     pub(super) fn room_for(&mut self, submission: &Submission, origin: Origin<'_>) -> Result<Fit, journal::Error> {
+        let trace_state = submission.trace.as_ref().map_or(0, TraceContext::state_bytes);
         let bodies = submission.entries.iter().filter_map(|entry| match entry {
-            Entry::Event { draft, .. } => Some(draft.body.bytes().len()),
+            Entry::Event { draft, .. } => Some(draft.body.bytes().len() + trace_state),
             Entry::Refused { .. } => None,
         });
         let (events, bytes) =

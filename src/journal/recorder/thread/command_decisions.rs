@@ -12,6 +12,7 @@ use crate::journal::recorder::{
 use crate::journal::{
     self, Blob, CommandOrigin, CommandTarget, Decided, Fit, Later, NewCommand, NewEvent, Raw, Stored,
 };
+use crate::trace_context::TraceContext;
 
 /// The state that the commands of one message share.
 struct Round<'r> {
@@ -119,7 +120,8 @@ impl BatchDecisions<'_> {
         };
         // What came is only kept for a person to see: the event does not rest on it.
         let raw = if let Blob::Sound(raw) = raw { Some(raw) } else { None };
-        let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len()) as u64;
+        let trace_state = stored.trace.as_ref().map_or(0, TraceContext::state_bytes);
+        let bytes = (raw.as_ref().map_or(0, Vec::len) + body.len() + trace_state) as u64;
         if let Some(why) = self.lacks_room(&stored, bytes)? {
             return declined(why);
         }

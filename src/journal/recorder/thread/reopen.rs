@@ -1,5 +1,6 @@
 //! Reopens the journal after a fault: everything is restored from it before anything is acknowledged again.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::RecorderThread;
@@ -93,7 +94,12 @@ impl RecorderThread {
         }
         // Holds are as the person was told, even if the failed commit or the file says otherwise.
         let mut batch = self.journal.begin()?;
-        batch.set_holds(&self.holds.borrow())?;
+        let holds = Arc::clone(&self.holds.borrow());
+        // Of a file whose content may be lost nobody knows which commit it is about.
+        if self.fault.as_ref().is_some_and(|fault| !fault.altered) {
+            batch.drop_undone_holds(&holds)?;
+        }
+        batch.set_holds(&holds)?;
         batch.commit()
     }
 }

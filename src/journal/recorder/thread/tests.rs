@@ -6,7 +6,8 @@ use super::restore::open_writable;
 use super::*;
 use crate::clock::WallTime;
 use crate::event::{
-    Action, Body, Draft, KeyId, Outcome, Outgoing, Pending, Priority, Reason, Settlement, SourceId, State, UpdateHash,
+    Action, Body, Draft, HoldTarget, KeyId, Outcome, Outgoing, Pending, Priority, Reason, Settlement, SourceId, State,
+    UpdateHash,
 };
 use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
 use crate::journal::{AttemptRecord, CommandOrigin, Reader, Rewritten, Shares};
@@ -211,6 +212,40 @@ fn a_discard_of_a_commit_in_doubt_is_noted_once() {
     let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
     let noted: Vec<(&str, u64)> = noted.iter().map(|one| (&*one.command, one.count)).collect();
     assert_eq!(noted, [("discard", 1)]);
+}
+
+#[test]
+fn a_hold_of_a_commit_that_failed_and_reached_the_disk_is_not_in_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = open(directory.path());
+    let origin = Arc::new(CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None });
+    let turn = |fixture: &mut Fixture, key: &str, held| {
+        let target = HoldTarget { source: "servicepilot".into(), incident_key: Some(key.into()) };
+        let message = Message::Hold { target, held, origin: Arc::clone(&origin), reply: oneshot::channel().0 };
+        fixture.thread.turn(&mut vec![message]);
+    };
+    turn(&mut fixture, "a", true);
+    let told = Arc::clone(&fixture.thread.holds.borrow());
+    turn(&mut fixture, "a", false);
+    turn(&mut fixture, "b", true);
+    let noted = || -> Vec<String> {
+        let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
+        noted.iter().map(|one| format!("{} {}", one.command, one.key.as_deref().unwrap_or_default())).collect()
+    };
+    assert_eq!(noted(), ["hold b", "release a", "hold a"]);
+    // As if the last two commits had failed: nobody was told.
+    fixture.thread.holds.send_replace(told);
+    fixture.thread.fault = Some(Fault::default());
+    fixture.thread.turn(&mut Vec::new());
+    assert!(fixture.thread.fault.is_none());
+    assert_eq!(noted(), ["hold a"]);
+    let held = fixture.thread.journal.holds().unwrap();
+    assert_eq!(held.iter().map(|held| held.target.incident_key.as_deref()).collect::<Vec<_>>(), [Some("a")]);
+    // Where the file itself may have lost something, nothing is taken back.
+    fixture.thread.holds.send_replace(Arc::default());
+    fixture.thread.fault = Some(Fault { altered: true, ..Fault::default() });
+    fixture.thread.write_held().unwrap();
+    assert_eq!(noted(), ["hold a"]);
 }
 
 #[test]
