@@ -346,9 +346,9 @@ pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> 
     }
 }
 
-/// The version of the rule language that this build reads.
 /// More than a person reads at the head of a file.
 const HEAD_LINES_MAX: usize = 200;
+/// The version of the rule language that this build reads.
 const VERSION: u64 = 1;
 const THEN: [(&str, Then); 4] =
     [("trigger", Then::Trigger), ("resolve", Then::Resolve), ("ignore", Then::Ignore), ("reject", Then::Reject)];

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::emit::{Reading, Setting};
 use super::key::{KeyPart, Refuse};
 use super::near_miss::nearest;
-use super::path::{JsonPath, Nodes, Scope, spelled};
+use super::path::{JsonPath, Nodes, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
@@ -213,26 +213,17 @@ fn wrong_kind(rules: &RuleSet, element: &Value, payload: &Payload<'_>, violation
     Some(whole(problem))
 }
 
-/// The words for an element that is no object, with the `split` that is probably meant.
+/// The words for an element that is no object.
 fn wrong_split(split: &JsonPath, element: &Value, scope: Scope<'_>) -> Option<String> {
-    let list = list_of(split);
-    let parent = list.as_ref().and_then(|list| Some((list, list.first(scope)?.as_object()?)));
-    let Some((parent, members)) = parent else {
-        return element
-            .is_array()
-            .then(|| format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items"));
-    };
-    let holds_objects = |value: &Value| value.get(0).is_some_and(Value::is_object);
-    let list = members.iter().take(MEMBERS_MAX).find(|(_, value)| holds_objects(value));
-    let remedy = match (list, parent.as_str()) {
-        (Some((name, _)), parent) => {
-            let list = format!("{parent}{}", spelled(name));
-            format!("`split: {list}[*]` makes each item of `{list}` an event")
+    let is_object = |list: &JsonPath| list.first(scope).is_some_and(Value::is_object);
+    match list_of(split).filter(is_object) {
+        Some(list) => {
+            Some(format!("is a member, for `{list}` is an object and no list: `split` makes events of a list's items"))
         }
-        (None, "$") => "without `split` it is one event".to_owned(),
-        (None, parent) => format!("`split: {parent}` makes it one event"),
-    };
-    Some(format!("is a member, for `{parent}` is an object and no list: {remedy}"))
+        None => element
+            .is_array()
+            .then(|| format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items")),
+    }
 }
 
 /// The words for a payload that is a list or a text, with the key of the rule file that it probably needs.
@@ -439,5 +430,3 @@ const BODIES_BYTES_MAX: usize = 64 << 20;
 const BODY_BYTES_PER_STEP: u64 = 16;
 /// A refusal names the values that matter, not all.
 const VIOLATIONS_SHOWN_MAX: usize = 5;
-/// An object with more members has no list of alerts among them that a person would miss.
-const MEMBERS_MAX: usize = 100;
