@@ -16,14 +16,15 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::admin::Reload;
 use crate::advice::connect::SourceEntry;
+use crate::callgoose::filters::FiltersBeside;
 use crate::clock::{Clock, Now, WallTime};
-use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
+use crate::config::{Config, Inputs, Refreshed, SecretFiles, SelfCheckSection, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
-use crate::inbound::{Ingest, SourceConfig};
+use crate::inbound::{BodyLimits, Ingest, SourceConfig};
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
 use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
@@ -60,71 +61,48 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// The handles that several parts share.
+struct Shared {
+    clock: Clock,
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+    upstream: Arc<Upstream>,
+    /// Tells the dispatcher that a paused delivery may succeed now.
+    resume: Arc<Notify>,
+}
+
 /// Starts all parts; returns when events are accepted. After an error nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let started = Instant::now();
-    let clock = Clock::start();
-    let shutdown = Shutdown::new();
-    let metrics = Arc::new(Metrics::new());
-
     let (listen_socket, listen) = bind("listen.address", config.listen.address).await?;
     let (admin_socket, admin) = bind("admin.address", config.admin.address).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
-    let readers = lock.readers();
+    let (readers, data_dir) = (lock.readers(), config.journal.data_dir.clone());
     let listen_tls = config.listen.tls.as_ref().map(server_tls).transpose()?;
     let admin_tls = config.admin.tls.as_ref().map(server_tls).transpose()?;
     let certificates: Vec<_> = [("listen", &listen_tls), ("admin", &admin_tls)]
         .into_iter()
         .filter_map(|(section, tls)| Some((section, Arc::clone(tls.as_ref()?))))
         .collect();
-    let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
-    let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
+    let shared = Shared::new(&config)?;
     let upstream_proxy = shown_proxy(&config.upstream.way.route);
-    let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
-    let upstream_url = upstream.shown_url();
 
-    let data_dir = config.journal.data_dir.clone();
-    let Opened { recorder, recorder_end, schedule, committed } = open_journal(&config, lock, clock, &metrics).await?;
-    let (waiting, resume) = (schedule.len(), Arc::new(Notify::new()));
-
+    let Opened { recorder, recorder_end, schedule, committed } = shared.open_journal(&config, lock).await?;
+    let waiting = schedule.len();
     let reader = open_reader(&readers, &data_dir)?;
-    let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
-    let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
-        config: config.dispatch,
-        upstream: Arc::clone(&upstream),
-        recorder: recorder.clone(),
-        reader,
-        clock,
-        metrics: Arc::clone(&metrics),
-        schedule,
-        recent_triggers,
-        committed,
-        resume: Arc::clone(&resume),
-    });
-    let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
+    let (dispatcher, watched) = shared.deliver(&config, &recorder, reader, schedule, committed).await;
 
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
     let entries = config.sources.iter().map(source_entry).collect();
-    let bodies = config.listen.bodies;
-    let ingest = Ingest::new(config.sources, bodies, recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone());
-    metrics.configured(clock.now().wall);
-    let in_force = reload::InForce {
-        ingest: ingest.clone(),
-        served,
-        upstream: Arc::clone(&upstream),
-        resume: Arc::clone(&resume),
-        metrics: Arc::clone(&metrics),
-        filters: watch::Sender::new(config.filters),
-        state: watch::Sender::new(Reload::started(clock.now().wall)),
-        self_check: watch::Sender::new(config.self_check.map(|section| section.settings)),
-        shutdown: shutdown.clone(),
-    };
+    let ingest = shared.ingest(config.sources, config.listen.bodies, &recorder);
+    let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
+    let in_force = shared.in_force(&ingest, served, config.filters, config.self_check);
     let report = watch::Sender::new(None);
     let view = admin::View {
         recorder,
         ingest: ingest.clone(),
         journal: admin::JournalView::new(open_reader(&readers, &data_dir)?),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(&shared.metrics),
         certificates,
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,
@@ -137,26 +115,121 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         self_check: report.subscribe(),
         sources,
         entries,
-        upstream,
+        upstream: Arc::clone(&shared.upstream),
         upstream_proxy: upstream_proxy.clone(),
         started,
     };
-    let check =
-        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
-    check.start(in_force.self_check.subscribe());
-    let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics, shutdown.clone());
+    let (metrics, shutdown) = (|| Arc::clone(&shared.metrics), || shared.shutdown.clone());
+    SelfCheck { ingest: ingest.clone(), metrics: metrics(), clock: shared.clock, report, shutdown: shutdown() }
+        .start(in_force.self_check.subscribe());
+    let listener = serve_senders(listen_socket, listen_tls, config.listen.limits, ingest, metrics(), shutdown());
     let listener = tokio::spawn(listener);
     let access = admin::Access { token: config.admin.token, hosts: config.admin.hosts.into() };
-    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
-    watch_secrets(config.secret_files, resume, shutdown.clone());
-    if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
-        tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
-    }
-    tracing::info!(
-        version = VERSION, commit = COMMIT, %listen, %admin, upstream = upstream_url, waiting,
-        "gander takes events"
-    );
+    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown()));
+    watch_secrets(config.secret_files, Arc::clone(&shared.resume), shutdown());
+    shared.tell_start(listen, admin, upstream_proxy, waiting);
+    let shutdown = shared.shutdown;
     Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder: recorder_end, in_force })
+}
+
+impl Shared {
+    fn new(config: &Config) -> Result<Shared, StartError> {
+        let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
+        let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
+        let (metrics, resume) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
+        Ok(Shared { clock: Clock::start(), shutdown: Shutdown::new(), metrics, upstream, resume })
+    }
+
+    /// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
+    async fn open_journal(&self, config: &Config, lock: Lock) -> Result<Opened, StartError> {
+        let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
+        let clock = self.clock;
+        let parts = RecorderParts {
+            journal: config.journal.clone(),
+            lock,
+            dedup: config.dedup,
+            superseded: config.dispatch.superseded,
+            clock,
+            metrics: Arc::clone(&self.metrics),
+            committed: commits_sender,
+        };
+        let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
+        let (recorder, thread, schedule) = blocking(move || {
+            let now = clock.now();
+            let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
+                dispatcher::restore(&mut schedule, &event, tried, retry, now);
+            })?;
+            dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
+            Ok((recorder, thread, schedule))
+        })
+        .await
+        .map_err(StartError::Journal)?;
+        Ok(Opened { recorder, recorder_end: run_recorder(thread)?, schedule, committed })
+    }
+
+    /// Starts the dispatcher over what waits.
+    async fn deliver(
+        &self,
+        config: &Config,
+        recorder: &Recorder,
+        reader: Arc<Reader>,
+        schedule: Schedule,
+        committed: mpsc::Receiver<Committed>,
+    ) -> (JoinHandle<()>, dispatcher::Watched) {
+        let recent_triggers = recent_triggers(&reader, config.dispatch.retry, self.clock.now()).await;
+        let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
+            config: config.dispatch,
+            upstream: Arc::clone(&self.upstream),
+            recorder: recorder.clone(),
+            reader,
+            clock: self.clock,
+            metrics: Arc::clone(&self.metrics),
+            schedule,
+            recent_triggers,
+            committed,
+            resume: Arc::clone(&self.resume),
+        });
+        (tokio::spawn(dispatcher.run(self.shutdown.clone(), DRAIN)), watched)
+    }
+
+    fn ingest(&self, sources: Vec<SourceConfig>, bodies: BodyLimits, recorder: &Recorder) -> Ingest {
+        let metrics = Arc::clone(&self.metrics);
+        Ingest::new(sources, bodies, recorder.clone(), metrics, self.clock, self.shutdown.clone())
+    }
+
+    /// The parts that a reload exchanges, as the start has them.
+    fn in_force(
+        &self,
+        ingest: &Ingest,
+        served: Vec<Arc<tls::Served>>,
+        filters: FiltersBeside,
+        self_check: Option<SelfCheckSection>,
+    ) -> reload::InForce {
+        let now = self.clock.now().wall;
+        self.metrics.configured(now);
+        reload::InForce {
+            ingest: ingest.clone(),
+            served,
+            upstream: Arc::clone(&self.upstream),
+            resume: Arc::clone(&self.resume),
+            metrics: Arc::clone(&self.metrics),
+            filters: watch::Sender::new(filters),
+            state: watch::Sender::new(Reload::started(now)),
+            self_check: watch::Sender::new(self_check.map(|section| section.settings)),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Logs that events are taken, where, and how they go on.
+    fn tell_start(&self, listen: SocketAddr, admin: SocketAddr, proxy: Option<admin::ShownProxy>, waiting: usize) {
+        if let Some(admin::ShownProxy { url, named_by }) = proxy {
+            tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
+        }
+        tracing::info!(
+            version = VERSION, commit = COMMIT, %listen, %admin, upstream = self.upstream.shown_url(), waiting,
+            "gander takes events"
+        );
+    }
 }
 
 impl Running {
@@ -204,32 +277,6 @@ struct Opened {
     recorder_end: oneshot::Receiver<()>,
     schedule: Schedule,
     committed: mpsc::Receiver<Committed>,
-}
-
-/// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
-async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<Metrics>) -> Result<Opened, StartError> {
-    let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
-    let parts = RecorderParts {
-        journal: config.journal.clone(),
-        lock,
-        dedup: config.dedup,
-        superseded: config.dispatch.superseded,
-        clock,
-        metrics: Arc::clone(metrics),
-        committed: commits_sender,
-    };
-    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
-    let (recorder, thread, schedule) = blocking(move || {
-        let now = clock.now();
-        let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
-            dispatcher::restore(&mut schedule, &event, tried, retry, now);
-        })?;
-        dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
-        Ok((recorder, thread, schedule))
-    })
-    .await
-    .map_err(StartError::Journal)?;
-    Ok(Opened { recorder, recorder_end: run_recorder(thread)?, schedule, committed })
 }
 
 /// Takes requests of senders until the stop, and waits for those that are under way.
