@@ -204,17 +204,6 @@ impl Part {
     }
 }
 
-impl PartKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PartKind::Rule => "rule",
-            PartKind::Condition => "condition",
-            PartKind::Validation => "validation",
-            PartKind::Otherwise => "otherwise",
-        }
-    }
-}
-
 impl Gap {
     /// The side of it that no test showed, in words that continue the part's name.
     pub fn lack(&self) -> &'static str {
