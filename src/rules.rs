@@ -22,7 +22,6 @@ mod emit;
 mod implies;
 mod index;
 mod key;
-mod near_miss;
 pub mod path;
 mod pattern;
 mod placeholder;

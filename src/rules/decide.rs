@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::emit::{Reading, Setting};
 use super::key::{KeyPart, Refuse};
-use super::near_miss::nearest;
 use super::path::{JsonPath, Nodes, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
@@ -254,8 +253,9 @@ fn one(
     }
     let (judged, found) = first_match(rules, scope);
     if let Some(trace) = trace.as_deref_mut() {
-        tell(rules, Scope { budget: &payload.telling, ..scope }, judged, &mut trace.rules);
-        trace.nearest = nearest(&trace.rules);
+        let telling = Scope { budget: &payload.telling, ..scope };
+        tell(rules, telling, judged, &mut trace.rules);
+        trace.nearest = matches!(found, Ok(None)).then(|| unmatched::nearest(rules, telling)).flatten();
     }
     let rule = match found? {
         Some(rule) => rule,
