@@ -4,8 +4,6 @@
 //! It compares what others see of a decision: an event and its action, its key, its occurrence and its body. Which rule decided and how a refusal is worded are no differences, nor what `update_on` compares, which
 //! matters only between one event and the next.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -161,15 +159,6 @@ impl What {
             What::Occurrence => "occurrence",
             What::Body => "body",
         }
-    }
-}
-
-/// One line for a person: `body $.severity: "low", would be "high"`.
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.as_deref().map(|path| format!(" {path}")).unwrap_or_default();
-        let [is, would_be] = [&self.is, &self.would_be].map(|value| value.as_deref().unwrap_or("missing"));
-        write!(f, "{}{path}: {is}, would be {would_be}", self.what.as_str())
     }
 }
 
