@@ -118,15 +118,8 @@ struct Run {
     /// Let the upstream offer HTTP/2
     #[arg(long)]
     h2: bool,
-    /// The core of the system under test
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// The core of load and upstream
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Where the journal is written; must be a real disk
-    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
-    scratch: PathBuf,
+    #[command(flatten)]
+    machine: machine::Machine,
 }
 
 /// What every server of a run is given.
@@ -168,11 +161,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(run: &Run) -> Result<()> {
-    std::fs::create_dir_all(&run.scratch)?;
-    let scratch = tempfile::tempdir_in(&run.scratch)?;
-    let machine = machine::describe(&run.scratch);
-    process::pin_self(run.load_core)?;
-    pki::make(scratch.path())?;
+    let (scratch, machine) = run.machine.prepare()?;
     let systems = systems::chosen(run)?;
     let mut rows: Vec<report::Measured> = Vec::new();
     for round in 1..=run.rounds {

@@ -69,8 +69,8 @@ pub(crate) fn render(run: &Run, machine: &[String], rows: &[Measured]) -> String
             "load: 1 KB bodies, an id each, {} connections, TLS 1.3; core {} for the system, core {} for load and \
              upstream ({}); best of {} round(s) by CPU",
             run.connections,
-            run.core,
-            run.load_core,
+            run.machine.core,
+            run.machine.load_core,
             if run.h2 { "HTTP/2" } else { "HTTP/1.1" },
             run.rounds,
         ),
