@@ -26,7 +26,7 @@ pub(crate) fn degradation(entry: &Value) -> [String; 2] {
     [line, format!("-> {}", text("remedy"))]
 }
 
-/// What an entry says of deliveries: why they are paused or fail. None if it is about something else.
+/// The words of an entry on deliveries: why they are paused or fail. None if it is about something else.
 pub(crate) fn of_deliveries(entry: &Value) -> Option<String> {
     let said = match entry["reason"].as_str()? {
         "upstream_auth" => "Callgoose refuses the token",

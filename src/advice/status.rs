@@ -19,7 +19,7 @@ fn is_nothing_delivered(status: &Value) -> bool {
     status["since_start"]["delivered"] == 0
 }
 
-/// How things are, in a sentence.
+/// The state of things in a sentence.
 pub(crate) struct Headline<'a> {
     pub(crate) sentence: String,
     pub(crate) level: Level,
@@ -28,7 +28,7 @@ pub(crate) struct Headline<'a> {
     pub(crate) about: Option<&'a Value>,
 }
 
-/// How bad things are.
+/// The severity of the state of things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Well,
@@ -224,7 +224,7 @@ pub(crate) fn not_resolved(status: &Value, now: WallTime) -> Option<String> {
     ))
 }
 
-/// Until when what waits is sent.
+/// The time by which what waits is sent.
 fn until(status: &Value, now: WallTime) -> String {
     let queue = &status["queue"];
     match status["upstream"]["state"].as_str() {

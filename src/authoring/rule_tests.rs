@@ -22,7 +22,7 @@ pub struct TestReport {
     /// Where it begins in its file.
     pub line: usize,
     pub differences: Vec<Difference>,
-    /// What a person should know although nothing differs.
+    /// Warnings for a person, although nothing differs.
     pub warnings: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl TestFile {
         play::file(self, rules, None)
     }
 
-    /// The same, adding to `coverage` what it shows of `rules`.
+    /// Runs every test, and adds to `coverage` what they show of `rules`.
     pub fn play_covering(&self, rules: &RuleSet, coverage: &mut Coverage) -> Vec<TestReport> {
         play::file(self, rules, Some(coverage))
     }
@@ -75,12 +75,12 @@ pub fn beside(rules: &Path) -> Option<PathBuf> {
     names_beside(rules).into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Where it would be.
+/// The places where such a file would be.
 pub fn names_beside(rules: &Path) -> [PathBuf; 2] {
     ENDINGS.map(|ending| rules.with_extension(&ending[1..]))
 }
 
-/// Whether a file's name says that it holds rule tests.
+/// Tells by its name a file that holds rule tests.
 pub fn is_test_file(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -97,7 +97,7 @@ fn credential(source: &str, policy: &Policy) -> Result<Option<Credential>, Strin
     })
 }
 
-/// What became of each element, as the relay answered: one object, or a list for a batch.
+/// The elements as the relay answered for them: one object, or a list for a batch.
 fn parts(answer: &Answer) -> Vec<Value> {
     let Some(body) = answer.json() else {
         return Vec::new();
@@ -242,7 +242,7 @@ fn spelled(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What one POST is asked to wait for Callgoose; the source's `respond_timeout` caps it.
+/// The longest wait for Callgoose that one POST asks for; the source's `respond_timeout` caps it.
 const WAIT_MAX_S: u64 = 30;
 /// Of a batch no more are asked about.
 const REPEATS_MAX: usize = 20;

@@ -1,10 +1,10 @@
-//! What an event costs: a bare server, a bare proxy and the relay, measured in one run on this machine.
+//! Measures the cost of an event: a bare server, a bare proxy and the relay, in one run on this machine.
 //!
 //! ```text
 //! cargo bench --bench relay -- run
 //! ```
 //!
-//! What a backlog costs, a million events unless told otherwise:
+//! The cost of a backlog, a million events unless told otherwise:
 //!
 //! ```text
 //! cargo bench --bench relay -- backlog
@@ -16,7 +16,7 @@
 //! cargo bench --bench relay -- page
 //! ```
 //!
-//! What deciding costs by the number of rules, in instructions (needs valgrind):
+//! The cost of deciding by the number of rules, in instructions (needs valgrind):
 //!
 //! ```text
 //! cargo bench --bench relay -- rules
@@ -122,7 +122,7 @@ struct Run {
     machine: machine::Machine,
 }
 
-/// What every server of a run is given.
+/// The arguments of every server of a run.
 #[derive(Args, Debug)]
 struct Served {
     /// Directory with the certificate, its key and the trusted root
@@ -199,5 +199,5 @@ fn measure_one(run: &Run, system: &systems::System, scratch: &std::path::Path) -
     })
 }
 
-/// What a process does after its first answer (freeing, background work) is over by then.
+/// A process's work after its first answer (freeing, background work) is over by then.
 const SETTLE: Duration = Duration::from_secs(1);

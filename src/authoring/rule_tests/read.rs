@@ -40,9 +40,9 @@ pub struct TestFile {
 pub(super) struct Test {
     pub(super) name: String,
     pub(super) line: usize,
-    /// How much later than the test before it.
+    /// The time since the test before it.
     pub(super) after: Duration,
-    /// Whether nothing is remembered of the tests before it.
+    /// Nothing is remembered of the tests before it.
     pub(super) fresh: bool,
     pub(super) payload: Decoded,
     pub(super) expect: Expect,
@@ -50,7 +50,7 @@ pub(super) struct Test {
     pub(super) expect_node: Node,
 }
 
-/// What a test says; what it does not name is not looked at.
+/// The expectation of a test; what it does not name is not looked at.
 #[derive(Debug, Default)]
 pub(super) struct Expect {
     pub(super) verdict: Option<&'static str>,
@@ -360,7 +360,7 @@ const STATUSES: [(&str, &str); 2] = [("queued", "queued"), ("duplicate", "duplic
 const ACTIONS: [(&str, Action); 2] = [("trigger", Action::Trigger), ("resolve", Action::Resolve)];
 /// The largest `listen.max_body`, which no payload exceeds.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
-/// What helps where a file that is named can't be read.
+/// The remedy where a file that is named can't be read.
 const RELATIVE: &str = "the path is relative to this file";
 /// The relay's own default.
 const WINDOW: Duration = Duration::from_secs(600);

@@ -246,7 +246,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// A line fits a page.
 const TEXT_CHARS_MAX: usize = 98;
 
-/// What a template makes of a title with quotation marks in it.
+/// A template's result for a title with quotation marks in it.
 const BROKEN: &str = r#"{"servicepilot_event_id": "sp-evt-1002", "title": "Disk "C:" full"}"#;
 
 /// The trigger example of ServicePilot's integration guide.

@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// How a connection ended on which this failed.
+    /// The end of a connection on which this failed.
     fn ending_of<R>(
         call: impl FnOnce(Pin<&mut Watched<ClosedWithAlert>>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Option<HandshakeFault> {
