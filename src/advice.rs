@@ -47,6 +47,11 @@ impl Advice {
     }
 }
 
+/// The list of this name in an answer of the API.
+pub(crate) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
 /// Advice on an event as the API or the answer to a sender tells it; none where all is well. `replay`: the newest of its
 /// replays.
 pub(crate) fn of_event(event: &Value, replay: Option<&Value>, beside: Beside) -> Option<Advice> {

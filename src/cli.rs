@@ -29,11 +29,12 @@ pub mod test;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Failure, Flag, Inputs, Secrets, Unreadable};
 use crate::version::{LONG, VERSION};
@@ -212,10 +213,20 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Runs a short conversation with a relay; one thread is enough for it.
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+/// Runs the conversations of a command; one thread is enough for them.
+fn runtime() -> Result<Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work))
+    runtime.map_err(|error| format!("can't start: {error}"))
+}
+
+/// Returns when the process is told to stop.
+async fn stop_signal() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn setting(text: &str) -> Result<Flag, String> {

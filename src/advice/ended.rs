@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Advice, Beside, KEEP_APART, look_for_trigger};
+use super::{Advice, Beside, KEEP_APART, list, look_for_trigger};
 use crate::callgoose::answer::Trouble;
 use crate::event::{Action, Outcome, Reason};
 use crate::journal::dedup::AcceptReason;
@@ -48,7 +48,7 @@ pub(crate) const LOOK_THERE: &str =
 
 /// A trigger after a resolve of which each call was answered: Callgoose can't have had it before.
 fn is_first_of_occurrence(event: &Value) -> bool {
-    let calls = event["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let calls = list(event, "deliveries");
     event["action"] == Action::Trigger.as_str()
         && event["novelty"] == AcceptReason::Reopening.as_str()
         && calls.iter().all(|call| call["result"] == Outcome::Duplicate.as_str())
@@ -97,7 +97,7 @@ fn refused(event: &Value, id: &str) -> Advice {
 
 fn dead(event: &Value, id: &str, beside: Beside) -> Advice {
     let reason = event["reason"].as_str().unwrap_or_default();
-    let last = event["deliveries"].as_array().and_then(|calls| calls.last());
+    let last = list(event, "deliveries").last();
     let status = last.and_then(|call| call["status"].as_u64());
     let status = status.map_or_else(String::new, |status| format!(", {status}"));
     let trouble = |word: &str| match Trouble::read(word) {

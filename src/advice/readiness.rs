@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::list;
 use crate::text::plain;
 
 /// The entries of a readiness: what is not as it should be.
 pub(crate) fn degraded(readiness: &Value) -> &[Value] {
-    readiness["degraded"].as_array().map(Vec::as_slice).unwrap_or_default()
+    list(readiness, "degraded")
 }
 
 /// Advice for a relay that tells only that it is ready.

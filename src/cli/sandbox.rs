@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::terminal::{Terminal, plain};
-use super::{ConfigFile, Exit, Stop, environment};
+use super::{ConfigFile, Exit, Stop, environment, input, stop_signal};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{self, Report, Sandbox};
 use crate::config::{self, FILTERS_BESIDE};
@@ -45,13 +44,8 @@ impl Arguments {
     /// The file that was named, else the one beside the configuration where there is one, else the shipped one. A
     /// stand-in needs no configuration.
     fn filters(&self) -> Result<Arc<Source>, Stop> {
-        if let Some(path) = &self.filters {
-            return Ok(config::read_source(path)?);
-        }
-        match self.config.locate().map(|path| path.with_file_name(FILTERS_BESIDE)) {
-            Ok(path) if path.symlink_metadata().is_ok() => Ok(config::read_source(&path)?),
-            _ => Ok(shipped_filters()),
-        }
+        let found = input::filters(self.filters.as_deref(), self.config.locate().ok().as_deref())?;
+        Ok(found.unwrap_or_else(shipped_filters))
     }
 }
 
@@ -89,13 +83,11 @@ async fn serve(
     terminal: &mut Terminal,
 ) -> io::Result<()> {
     let shutdown = Shutdown::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let served = run(listen, filters_name, filters, token, shutdown.clone(), terminal);
     tokio::pin!(served);
     tokio::select! {
         served = served.as_mut() => return served,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = stop_signal() => {}
     }
     shutdown.begin();
     served.await
