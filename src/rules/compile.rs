@@ -326,6 +326,16 @@ fn items<'n>(node: &'n Node, at: &str, findings: &mut Findings) -> Vec<(&'n Node
     }
 }
 
+/// Reads each of a list's items; none if one of them can't be used.
+fn all<T>(items: &[Node], at: &str, read: impl FnMut(&Node, &str) -> Option<T>) -> Option<Vec<T>> {
+    Some(fields::each(items, at, read)).filter(|read| read.len() == items.len())
+}
+
+/// A part that may be absent; none if it is there and can't be used.
+fn usable<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    part.map_or(Some(None), |part| part.map(Some))
+}
+
 /// A path; the finding points at the very part that is wrong.
 pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
     let Value::String(text) = &node.value else {

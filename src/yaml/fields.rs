@@ -242,6 +242,11 @@ fn with_levels(variable: &str, name: &str, known: &[&str]) -> Option<String> {
     Some(variable.replacen(&format!("{level}_"), &format!("{level}__"), 1))
 }
 
+/// Reads each of a list's items by its path, so that all mistakes are found. Those that can't be used are left out.
+pub fn each<'n, T>(items: &'n [Node], path: &str, mut read: impl FnMut(&'n Node, &str) -> Option<T>) -> Vec<T> {
+    items.iter().enumerate().filter_map(|(index, item)| read(item, &format!("{path}[{index}]"))).collect()
+}
+
 /// A string, from a node at `path`.
 pub fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String> {
     match &node.value {

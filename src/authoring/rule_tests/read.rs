@@ -14,7 +14,7 @@ use crate::inbound::{Accept, Decoded, NotJson, TakenBy, read_payload};
 use crate::journal::dedup;
 use crate::lenient_json::{JsonReading, Repairs};
 use crate::rules::RuleSet;
-use crate::yaml::fields::ANY_DURATION;
+use crate::yaml::fields::{ANY_DURATION, each, string};
 use crate::yaml::{Fields, Findings, Node, Place, Source, Value, parse};
 
 /// A test file, ready to be played.
@@ -124,11 +124,11 @@ pub fn read(
     let mut fields = Fields::of(&node, "", findings)?;
     let rules_node = fields.require("rules", findings);
     let rules = rules_node.and_then(|node| {
-        let name = crate::yaml::fields::string(node, "rules", findings)?;
+        let name = string(node, "rules", findings)?;
         Some((folder.join(name), node.place.clone()))
     });
     let own_filters = fields.take_some("filters").and_then(|node| {
-        let name = crate::yaml::fields::string(node, "filters", findings)?;
+        let name = string(node, "filters", findings)?;
         let path = folder.join(name);
         files.note(&path);
         match read_source(&path) {
@@ -211,7 +211,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
     let name = name.and_then(|node| {
-        let name = crate::yaml::fields::string(node, &fields.path_of("name"), findings)?;
+        let name = string(node, &fields.path_of("name"), findings)?;
         if name.trim().is_empty() {
             findings.error(node.place.clone(), fields.path_of("name"), "a test's name can't be blank");
         }
@@ -243,7 +243,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
 }
 
 fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Decoded> {
-    let name = crate::yaml::fields::string(node, at, findings)?;
+    let name = string(node, at, findings)?;
     let path = beside.folder.join(&name);
     beside.files.note(&path);
     let bytes = match read_bytes(&path, PAYLOAD_BYTES_MAX) {
@@ -272,13 +272,13 @@ fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Exp
     let mut expect = Expect { verdict: fields.choice("verdict", &VERDICTS, &mut found), ..Expect::default() };
     if let Some(node) = fields.take_some("events") {
         let at = fields.path_of("events");
-        expect.events = list(node, &at, &mut found)
-            .map(|items| items.into_iter().filter_map(|(item, at)| event(item, &at, filters, &mut found)).collect());
+        let items = list(node, &at, &mut found);
+        expect.events = items.map(|items| each(items, &at, |item, at| event(item, at, filters, &mut found)));
     }
     if let Some(node) = fields.take_some("errors") {
         let at = fields.path_of("errors");
-        expect.errors = list(node, &at, &mut found)
-            .map(|items| items.into_iter().filter_map(|(item, at)| error(item, &at, &mut found)).collect());
+        let items = list(node, &at, &mut found);
+        expect.errors = items.map(|items| each(items, &at, |item, at| error(item, at, &mut found)));
     }
     let Expect { verdict, events, errors } = &expect;
     let is_empty = verdict.is_none() && events.is_none() && errors.is_none();
@@ -337,22 +337,18 @@ fn event(node: &Node, at: &str, filters: bool, findings: &mut Findings) -> Optio
 fn error(node: &Node, at: &str, findings: &mut Findings) -> Option<ExpectedError> {
     let mut fields = Fields::of(node, at, findings)?;
     let path = fields.require("path", findings);
-    let path = path.and_then(|node| crate::yaml::fields::string(node, &fields.path_of("path"), findings));
+    let path = path.and_then(|node| string(node, &fields.path_of("path"), findings));
     let problem = fields.string("problem", findings);
     fields.finish(findings);
     Some(ExpectedError { path: path?, problem })
 }
 
-fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<Vec<(&'a Node, String)>> {
-    match &node.value {
-        Value::List(items) => {
-            Some(items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect())
-        }
-        _ => {
-            findings.error(node.place.clone(), at, format!("expected a list, found {}", node.kind()));
-            None
-        }
+fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<&'a [Node]> {
+    if let Value::List(items) = &node.value {
+        return Some(items);
     }
+    findings.error(node.place.clone(), at, format!("expected a list, found {}", node.kind()));
+    None
 }
 
 const VERDICTS: [(&str, &str); 3] = [("events", "events"), ("ignored", "ignored"), ("refused", "refused")];
