@@ -448,7 +448,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Advice on an address that can't be listened on.
-pub fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
+pub(crate) fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
     match kind {
         std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
         std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",

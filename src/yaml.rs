@@ -8,7 +8,7 @@
 //!
 //! It reads no file and no environment: text comes in, a tree comes out.
 
-pub mod fields;
+pub(crate) mod fields;
 mod finding;
 mod parse;
 mod redact;
@@ -17,10 +17,11 @@ mod scalar;
 mod snippet;
 mod syntax;
 
-pub use fields::Fields;
-pub use finding::{Finding, Findings, Severity, nearest};
+pub(crate) use fields::Fields;
+pub use finding::Findings;
+pub(crate) use finding::{Finding, Severity, nearest};
 pub use parse::parse;
-pub use redact::{is_sensitive, shown};
+pub(crate) use redact::{is_sensitive, shown};
 
 use std::fmt;
 use std::ops::Range;

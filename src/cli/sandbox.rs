@@ -100,7 +100,7 @@ pub(super) fn shipped_filters() -> Arc<Source> {
 
 /// Serves until `shutdown` begins. Where it listens, what to set in gander.yaml and a line for each call are written to
 /// `out`.
-pub async fn run(
+pub(crate) async fn run(
     listen: SocketAddr,
     filters_name: &str,
     filters: Filters,
@@ -157,7 +157,7 @@ fn greeting(address: SocketAddr, filters_name: &str) -> String {
 /// Calls wait for their line, so that none is left out.
 const REPORTS_MAX: usize = 16;
 /// Where it listens when nothing else is said.
-pub const ADDRESS: &str = "127.0.0.1:8090";
+pub(crate) const ADDRESS: &str = "127.0.0.1:8090";
 /// So that the binary alone is enough to try things.
 const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 

@@ -337,7 +337,7 @@ fn usable<T>(part: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 /// A path; the finding points at the very part that is wrong.
-pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
+pub(crate) fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
     let Value::String(text) = &node.value else {
         findings
             .error(node.place.clone(), at, format!("expected a path, found {}", node.kind()))

@@ -423,7 +423,7 @@ const STEPS_MAX: u64 = 4_000_000;
 const TELLING_STEPS_MAX: u64 = 10 * STEPS_MAX;
 /// A batch is decided and written in one piece while others wait, so it has an end, however large `listen.max_body` is.
 /// In the 1 MiB of its default there are some thousand alerts.
-pub const ELEMENTS_MAX: usize = 10_000;
+pub(crate) const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 /// Copying runs many times faster than visiting.

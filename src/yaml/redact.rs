@@ -59,7 +59,7 @@ pub(super) fn key<'a>(name: &'a str, known: &[&'static str], within_secret: bool
 
 /// The value at `path` as a message may show it: a list or mapping is only named, and so is what may be a secret.
 /// A text that is near one of the `known` ones is a mistyped word.
-pub fn shown(node: &Node, path: &str, known: &[&str]) -> String {
+pub(crate) fn shown(node: &Node, path: &str, known: &[&str]) -> String {
     let is_public = matches!(&node.place, Place::Text { source, .. } if !source.private);
     let is_plain = |text: &str| is_plain_value(text) || nearest(text, known.iter().copied()).is_some();
     match &node.value {
@@ -72,7 +72,7 @@ pub fn shown(node: &Node, path: &str, known: &[&str]) -> String {
 }
 
 /// Tells by its name whether a key may hold a secret; mistyped names count too.
-pub fn is_sensitive(name: &str) -> bool {
+pub(crate) fn is_sensitive(name: &str) -> bool {
     let folded = name.to_lowercase().replace('-', "_");
     WORDS.iter().any(|word| folded.contains(word))
         || folded

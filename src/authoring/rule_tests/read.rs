@@ -19,7 +19,7 @@ use crate::yaml::{Fields, Findings, Node, Place, Source, Value, parse};
 
 /// A test file, ready to be played.
 #[derive(Debug)]
-pub struct TestFile {
+pub(crate) struct TestFile {
     /// The path of the rules that it tests.
     pub rules: PathBuf,
     /// Where it names them.
@@ -81,7 +81,7 @@ pub(super) struct ExpectedError {
 
 impl TestFile {
     /// Compiles the rules that it names.
-    pub fn compile_rules(&self, findings: &mut Findings) -> Option<RuleSet> {
+    pub(crate) fn compile_rules(&self, findings: &mut Findings) -> Option<RuleSet> {
         match read_source(&self.rules) {
             Ok(source) => RuleSet::compile(&source, findings),
             Err(unreadable) => {
@@ -92,7 +92,7 @@ impl TestFile {
     }
 
     /// The payloads that an event is expected of, each with its test's number and the place where it says so.
-    pub fn alerts(&self) -> impl Iterator<Item = (usize, &Json, &Place)> {
+    pub(crate) fn alerts(&self) -> impl Iterator<Item = (usize, &Json, &Place)> {
         let alerts = self.tests.iter().enumerate().filter(|(_, test)| test.expect.is_event());
         alerts.map(|(index, test)| (index, &test.payload.value, &test.expect_node.place))
     }
@@ -107,7 +107,7 @@ impl Expect {
 /// Reads a test file, and the payloads and filters that it names; paths in it are relative to it. `filters` judge its
 /// events where it names none of its own; `files` notes what is read. With an error among the findings it is not to be
 /// played.
-pub fn read(
+pub(crate) fn read(
     source: &Arc<Source>,
     filters: Option<&Arc<Source>>,
     files: &mut FileStamps,
