@@ -4,7 +4,7 @@
 //! places of keys and scalars. What one can read on after (a key written twice, a tag) leaves a finding; only
 //! what breaks the structure ends the reading.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -80,6 +80,8 @@ enum Items {
         seen: HashMap<String, usize>,
         /// The key whose value comes next; without one, a key comes next.
         pending: Option<Pending>,
+        /// The mappings that `<<` names: their keys are taken where the mapping has none of its own.
+        merged: Vec<Node>,
     },
 }
 
@@ -136,7 +138,7 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.collection_tag(tag.as_deref(), "map", span);
-                let items = Items::Map { entries: Vec::new(), seen: HashMap::new(), pending: None };
+                let items = Items::Map { entries: Vec::new(), seen: HashMap::new(), pending: None, merged: Vec::new() };
                 self.begin(span, anchor, items)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span)?,
@@ -167,7 +169,7 @@ impl Builder<'_> {
         let place = self.collection_place(&open, self.range(span).end);
         let value = match open.items {
             Items::List(items) => Value::List(items),
-            Items::Map { entries, .. } => Value::Map(entries),
+            Items::Map { entries, seen, merged, .. } => Value::Map(self.merge(entries, &seen, merged)),
         };
         self.node(Node { value, place }, open.anchor, 0)
     }
@@ -208,11 +210,13 @@ impl Builder<'_> {
         match &mut open.items {
             Items::List(items) => items.push(node),
             Items::Map { pending: pending @ None, .. } => *pending = Some(key_of(node, self.findings)),
-            Items::Map { entries, seen, pending } => {
+            Items::Map { entries, seen, pending, merged } => {
                 let Some(Pending::Key(key)) = pending.take() else {
                     return Ok(());
                 };
-                if let Some(first) = seen.get(&key.name) {
+                if key.name == "<<" {
+                    merged.push(node);
+                } else if let Some(first) = seen.get(&key.name) {
                     let line = entries.get(*first).and_then(|(key, _)| key.place.line_column()).map_or(0, |at| at.0);
                     let may_be_secret = node.is_null() || self.open.iter().any(Open::may_hold_secret);
                     let private = self.source.private;
@@ -245,6 +249,35 @@ impl Builder<'_> {
         }
         let (node, nodes) = (anchored.node.clone(), anchored.nodes);
         self.node(node, 0, nodes)
+    }
+
+    /// The mapping's own entries and, for keys that it lacks, those of what `<<` names, the first one first.
+    fn merge(
+        &mut self,
+        mut entries: Vec<(Key, Node)>,
+        seen: &HashMap<String, usize>,
+        merged: Vec<Node>,
+    ) -> Vec<(Key, Node)> {
+        let mut taken: HashSet<String> = HashSet::new();
+        let mut sources = Vec::new();
+        for node in merged {
+            match node.value {
+                Value::List(items) => sources.extend(items),
+                _ => sources.push(node),
+            }
+        }
+        for node in sources {
+            let Value::Map(more) = node.value else {
+                self.findings.error(node.place, "", "`<<` takes a mapping or a list of mappings");
+                continue;
+            };
+            for (key, node) in more {
+                if !seen.contains_key(&key.name) && taken.insert(key.name.clone()) {
+                    entries.push((key, node));
+                }
+            }
+        }
+        entries
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, place: &Place) -> Value {
@@ -327,13 +360,6 @@ impl Builder<'_> {
 /// The key that a node spells. Only scalars can be keys; a number or boolean is the text that was written.
 fn key_of(node: Node, findings: &mut Findings) -> Pending {
     let name = match &node.value {
-        Value::String(text) if text == "<<" => {
-            findings
-                .error(node.place.clone(), "", "`<<` merges nothing here")
-                .code("invalid-yaml")
-                .help("write out the keys that it names");
-            return Pending::Unusable;
-        }
         Value::String(text) => text.clone(),
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -423,13 +449,12 @@ mod tests {
     }
 
     #[test]
-    fn aliases_repeat_what_they_name_and_merges_are_refused() {
-        let (tree, findings) = read("base: &b { x: 1, y: 2 }\nm: *b\n");
+    fn aliases_and_merges_repeat_what_they_name() {
+        let (tree, findings) = read("base: &b { x: 1, y: 2 }\nm: { <<: *b, y: 3 }\nn: { <<: [{ y: 9 }, *b] }\n");
         assert!(findings.is_empty(), "{findings:?}");
-        assert_eq!(tree.unwrap().to_json()["m"], serde_json::json!({ "x": 1, "y": 2 }));
-        let (_, findings) = read("base: &b { x: 1 }\nm: { <<: *b, y: 3 }\n");
-        let found = findings.iter().next().unwrap();
-        assert_eq!((found.place.line_column(), &*found.message), (Some((2, 6)), "`<<` merges nothing here"));
+        let tree = tree.unwrap().to_json();
+        assert_eq!(tree["m"], serde_json::json!({ "y": 3, "x": 1 }));
+        assert_eq!(tree["n"], serde_json::json!({ "y": 9, "x": 1 }));
     }
 
     #[test]

@@ -1,26 +1,14 @@
 //! A YAML syntax error in the words of someone who edits a configuration, with what fixes it.
 
-use granit_parser::ErrorKind as Kind;
-
-/// A mistake and its remedy.
-type Known = Option<(&'static str, &'static str)>;
+use granit_parser::ErrorKind;
 
 /// Names the mistake, and the remedy where the mistake is a usual one. `before` is the line up to the place of the error,
 /// `rest` the text from there.
-pub(super) fn explain(kind: &Kind, before: &str, rest: &str) -> (String, Option<&'static str>) {
-    let tab = rest.starts_with('\t').then_some(TAB);
-    let known = of_brackets(kind).or_else(|| of_blocks(kind, before)).or_else(|| of_values(kind)).or(tab);
-    match known {
-        Some((message, help)) => (message.to_owned(), Some(help)),
-        None => (kind.to_string(), None),
-    }
-}
-
-/// Mistakes within `{…}` and `[…]`, and tabs.
-fn of_brackets(kind: &Kind) -> Known {
-    match kind {
+pub(super) fn explain(kind: &ErrorKind, before: &str, rest: &str) -> (String, Option<&'static str>) {
+    use ErrorKind as Kind;
+    let known = match kind {
         Kind::TabNotAllowed | Kind::TabInBlockIndentation | Kind::TabInIndentation | Kind::TabInPlainScalar => {
-            Some(TAB)
+            Some(("a tab stands where only spaces may", "indent with spaces, never with tabs"))
         }
         Kind::UnclosedFlowCollection { open: '[' } | Kind::UnexpectedEofFlowSequence => {
             Some(("this `[` is never closed", "add its `]`"))
@@ -37,13 +25,6 @@ fn of_brackets(kind: &Kind) -> Known {
             "a `:` is out of place",
             "a bracket above may not be closed; within `{…}` and `[…]`, a value that holds `:` is written in quotes",
         )),
-        _ => None,
-    }
-}
-
-/// Mistakes of keys, lists and their indentation.
-fn of_blocks(kind: &Kind, before: &str) -> Known {
-    match kind {
         Kind::MappingValueNotAllowed if before.trim_start_matches(['-', ' ']).contains(": ") => {
             Some(("a second `:` on one line", "a value that holds `: ` is written in quotes"))
         }
@@ -60,13 +41,6 @@ fn of_blocks(kind: &Kind, before: &str) -> Known {
             "expected the next `- ` of this list",
             "fix the indentation: the entries of one list begin in the same column, each with `- `",
         )),
-        _ => None,
-    }
-}
-
-/// Mistakes in a value.
-fn of_values(kind: &Kind) -> Known {
-    match kind {
         Kind::UnclosedQuotedScalar => Some(("this quote is never closed", "add the closing quote")),
         Kind::InvalidTrailingSingleQuotedScalar => Some((
             "something follows the closing quote",
@@ -87,8 +61,13 @@ fn of_values(kind: &Kind) -> Known {
             "a path or text that holds one of them is written in quotes: '$.alerts[*]'",
         )),
         Kind::RecursionLimitExceeded => Some(("nested too deep", "remove some levels of brackets or indentation")),
+        _ if rest.starts_with('\t') => {
+            Some(("a tab stands where only spaces may", "indent with spaces, never with tabs"))
+        }
         _ => None,
+    };
+    match known {
+        Some((message, help)) => (message.to_owned(), Some(help)),
+        None => (kind.to_string(), None),
     }
 }
-
-const TAB: (&str, &str) = ("a tab stands where only spaces may", "indent with spaces, never with tabs");
