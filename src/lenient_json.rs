@@ -23,6 +23,7 @@ pub enum JsonReading {
 pub enum Repair {
     ByteOrderMark,
     Windows1252,
+    Cesu8,
     ReplacedBytes,
     ControlCharacter,
     Escape,
@@ -47,9 +48,10 @@ impl JsonReading {
 }
 
 impl Repair {
-    pub const ALL: [Repair; 8] = [
+    pub const ALL: [Repair; 9] = [
         Repair::ByteOrderMark,
         Repair::Windows1252,
+        Repair::Cesu8,
         Repair::ReplacedBytes,
         Repair::ControlCharacter,
         Repair::Escape,
@@ -63,6 +65,7 @@ impl Repair {
         match self {
             Repair::ByteOrderMark => "byte_order_mark",
             Repair::Windows1252 => "windows_1252",
+            Repair::Cesu8 => "cesu_8",
             Repair::ReplacedBytes => "replaced_bytes",
             Repair::ControlCharacter => "control_character",
             Repair::Escape => "escape",
@@ -82,6 +85,7 @@ impl Repair {
         match self {
             Repair::ByteOrderMark => "byte order marks left out",
             Repair::Windows1252 => "read as Windows-1252, since it is not UTF-8",
+            Repair::Cesu8 => "characters whose halves were encoded one by one (CESU-8) put together",
             Repair::ReplacedBytes => "bytes outside of its charset replaced by U+FFFD",
             Repair::ControlCharacter => "raw control characters escaped in strings, left out elsewhere",
             Repair::Escape => "backslashes that begin no escape kept as backslashes, `\\u{…}` read as its character",
@@ -133,8 +137,9 @@ fn bit(repair: Repair) -> u16 {
     1 << repair as u8
 }
 
-/// Decodes a text in which bytes may be wrong. What is neither UTF-8 in any of its characters nor marked as it is
-/// Windows-1252, the charset of senders that name none; any other wrong byte becomes U+FFFD.
+/// Decodes a text in which bytes may be wrong. Two halves of a character that were encoded one by one, as CESU-8 does, are
+/// the character. What is neither UTF-8 in any of its characters nor marked as it is Windows-1252, the charset of senders
+/// that name none; any other wrong byte becomes U+FFFD.
 pub(crate) fn decode<'t>(
     text: &'t [u8],
     encoding: &'static Encoding,
@@ -144,6 +149,14 @@ pub(crate) fn decode<'t>(
     if encoding == UTF_8 {
         if let Ok(text) = str::from_utf8(text) {
             return Cow::Borrowed(text);
+        }
+        if let Some(joined) = joined(text) {
+            repairs.add(Repair::Cesu8);
+            let (decoded, malformed) = UTF_8.decode_without_bom_handling(&joined);
+            if malformed {
+                repairs.add(Repair::ReplacedBytes);
+            }
+            return Cow::Owned(decoded.into_owned());
         }
         if !marked && text.utf8_chunks().all(|chunk| chunk.valid().is_ascii()) {
             repairs.add(Repair::Windows1252);
@@ -155,6 +168,34 @@ pub(crate) fn decode<'t>(
         repairs.add(Repair::ReplacedBytes);
     }
     decoded
+}
+
+/// A text of UTF-8 with the characters put together whose halves were encoded one by one; none where there are no such.
+fn joined(text: &[u8]) -> Option<Vec<u8>> {
+    let mut joined = Vec::new();
+    let mut rest = text;
+    while let Some((before, character, after)) = next_pair(rest) {
+        joined.extend_from_slice(before);
+        joined.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+    if joined.is_empty() {
+        return None;
+    }
+    joined.extend_from_slice(rest);
+    Some(joined)
+}
+
+/// The first pair of surrogates that are encoded as if they were characters: what is before it, its character, the rest.
+fn next_pair(text: &[u8]) -> Option<(&[u8], char, &[u8])> {
+    let half = |upper: u8, lower: u8| (u32::from(upper & 0x0f) << 6) | u32::from(lower & 0x3f);
+    text.windows(6).enumerate().find_map(|(at, window)| match *window {
+        [0xed, a @ 0xa0..=0xaf, b @ 0x80..=0xbf, 0xed, c @ 0xb0..=0xbf, d @ 0x80..=0xbf] => {
+            let character = char::from_u32(0x1_0000 + ((half(a, b) << 10) | half(c, d)))?;
+            Some((&text[..at], character, &text[at + 6..]))
+        }
+        _ => None,
+    })
 }
 
 /// Makes JSON of a text that is nearly that. Where it is not, and why, is for the parser of the result to say.
@@ -440,6 +481,10 @@ mod tests {
             (b"Z\xfcrich", true, "Z\u{fffd}rich", vec![Repair::ReplacedBytes]),
             (b"Z\xfcrich \xe2\x82\xac", false, "Z\u{fffd}rich €", vec![Repair::ReplacedBytes]),
             (b"Z\xc3\xbcrich", false, "Zürich", vec![]),
+            // Two halves of a character, each encoded as if it were one; of a half alone nothing is known.
+            (b"\xed\xa0\xbd\xed\xb8\x80 full", false, "😀 full", vec![Repair::Cesu8]),
+            (b"\xc3\xbc \xed\xaf\xbf\xed\xbf\xbf", true, "ü \u{10ffff}", vec![Repair::Cesu8]),
+            (b"\xed\xa0\x80\xed\xb0\x80 \xff", false, "\u{10000} \u{fffd}", vec![Repair::Cesu8, Repair::ReplacedBytes]),
             (b"\xc3\xbc \xed\xb8\x80", false, "ü \u{fffd}\u{fffd}\u{fffd}", vec![Repair::ReplacedBytes]),
         ] {
             let mut found = Repairs::NONE;

@@ -310,7 +310,7 @@ fn an_occurrence_in_which_something_was_replaced_counts_as_missing() {
     for (repair, is_kept) in [
         (Repair::ReplacedBytes, false),
         (Repair::Surrogate, false),
-        (Repair::Windows1252, true),
+        (Repair::Cesu8, true),
         (Repair::ControlCharacter, true),
     ] {
         assert_eq!(draft("high", repair).occurrence.is_some(), is_kept, "{repair:?}");
