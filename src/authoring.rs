@@ -1,4 +1,4 @@
 //! Help for those who write rules: their tests, and warnings about rules and filters together.
 
-pub mod lint;
-pub mod rule_tests;
+pub(crate) mod lint;
+pub(crate) mod rule_tests;

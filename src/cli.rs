@@ -9,17 +9,17 @@ mod client;
 mod demo;
 mod doctor;
 mod events;
-pub mod explain;
+pub(crate) mod explain;
 mod follow;
 mod health;
 mod init;
 mod input;
 mod local_connector;
-pub mod query;
+pub(crate) mod query;
 mod queue;
 mod recorded;
 mod run;
-pub mod sandbox;
+pub(crate) mod sandbox;
 mod schema;
 mod send;
 mod shell;
@@ -30,11 +30,12 @@ pub mod test;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Failure, Flag, Inputs, Secrets, Unreadable};
 use crate::version::{LONG, VERSION};
@@ -213,10 +214,20 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Runs a short conversation with a relay; one thread is enough for it.
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+/// Runs the conversations of a command; one thread is enough for them.
+fn runtime() -> Result<Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work))
+    runtime.map_err(|error| format!("can't start: {error}"))
+}
+
+/// Returns when the process is told to stop.
+async fn stop_signal() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn setting(text: &str) -> Result<Flag, String> {

@@ -1,10 +1,10 @@
 //! Delivery to the upstream: in order for each key, with retries, at the upstream's pace.
 
-pub mod breaker;
-pub mod client;
-pub mod connector;
-pub mod dispatcher;
+pub(crate) mod breaker;
+pub(crate) mod client;
+pub(crate) mod connector;
+pub(crate) mod dispatcher;
 mod mask;
-pub mod retry;
-pub mod schedule;
-pub mod staleness;
+pub(crate) mod retry;
+pub(crate) mod schedule;
+pub(crate) mod staleness;

@@ -142,7 +142,12 @@ fn bit(repair: Repair) -> u16 {
 /// Decodes a text in which bytes may be wrong. Two halves of a character that were encoded one by one, as CESU-8 does, are
 /// the character. What is neither UTF-8 in any of its characters nor marked as it is Windows-1252, the charset of senders
 /// that name none; any other wrong byte becomes U+FFFD.
-pub fn decode<'t>(text: &'t [u8], encoding: &'static Encoding, marked: bool, repairs: &mut Repairs) -> Cow<'t, str> {
+pub(crate) fn decode<'t>(
+    text: &'t [u8],
+    encoding: &'static Encoding,
+    marked: bool,
+    repairs: &mut Repairs,
+) -> Cow<'t, str> {
     if encoding == UTF_8 {
         if let Ok(text) = str::from_utf8(text) {
             return Cow::Borrowed(text);
@@ -197,7 +202,7 @@ fn next_pair(text: &[u8]) -> Option<(&[u8], char, &[u8])> {
 
 /// Makes JSON of a text that is nearly that, of at most so many bytes; none where it would be longer. Where it is not JSON,
 /// and why, is for the parser of the result to say.
-pub fn repair(text: &str, bytes_max: usize, repairs: &mut Repairs) -> Option<Vec<u8>> {
+pub(crate) fn repair(text: &str, bytes_max: usize, repairs: &mut Repairs) -> Option<Vec<u8>> {
     let mut pass = Pass { bytes_max, ..Pass::over(text) };
     while pass.at < pass.text.len() && !pass.full {
         pass.step();
@@ -207,7 +212,7 @@ pub fn repair(text: &str, bytes_max: usize, repairs: &mut Repairs) -> Option<Vec
 }
 
 /// Reads a text that strict JSON refuses, with what was repaired for that; none where no repair helps.
-pub fn read(text: &str, room: Room) -> Option<(Value, Repairs)> {
+pub(crate) fn read(text: &str, room: Room) -> Option<(Value, Repairs)> {
     let mut repairs = Repairs::NONE;
     let made = repair(text, room.text_bytes_max(), &mut repairs)?;
     if repairs.is_empty() {
@@ -217,7 +222,7 @@ pub fn read(text: &str, room: Room) -> Option<(Value, Repairs)> {
 }
 
 /// The place in `text` of what became the byte `made` of its repair.
-pub fn place(text: &str, made: usize) -> usize {
+pub(crate) fn place(text: &str, made: usize) -> usize {
     let mut pass = Pass { bytes_max: made, ..Pass::over(text) };
     while pass.at < pass.text.len() {
         let (at, before) = (pass.at, pass.made.len());
@@ -384,13 +389,13 @@ impl Pass<'_> {
 }
 
 /// The word of which a byte of the text is a part: what stands between blanks and JSON's own signs.
-pub fn word_at(text: &[u8], at: usize) -> &[u8] {
+pub(crate) fn word_at(text: &[u8], at: usize) -> &[u8] {
     let before = text[..at.min(text.len())].iter().rposition(|byte| is_sign(*byte)).map_or(0, |sign| sign + 1);
     &text[before..before + word_length(&text[before..])]
 }
 
 /// The word is a number that JSON can't write, as printf, Go, Java, JavaScript and Python write it.
-pub fn is_not_finite(word: &[u8]) -> bool {
+pub(crate) fn is_not_finite(word: &[u8]) -> bool {
     let name = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+")).unwrap_or(word);
     ["nan", "inf", "infinity"].iter().any(|not_finite| name.eq_ignore_ascii_case(not_finite.as_bytes()))
 }

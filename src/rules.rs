@@ -10,21 +10,20 @@
 //! `trace` is what an explained decision saw, `coverage` adds traces up, `diff` compares two decisions.
 
 mod body_shape;
-pub mod budget;
+pub(crate) mod budget;
 mod canonical;
 mod casefold;
 mod compile;
 mod condition;
 mod coverage;
 mod decide;
-pub mod diff;
+pub(crate) mod diff;
 mod emit;
 mod implies;
 mod index;
 mod key;
 mod key_elsewhere;
-mod near_miss;
-pub mod path;
+pub(crate) mod path;
 mod pattern;
 mod placeholder;
 mod template;
@@ -39,17 +38,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use self::body_shape::{BodyShape, Known};
-pub use self::compile::path as read_path;
+pub(crate) use self::body_shape::{BodyShape, Known};
+pub(crate) use self::compile::path as read_path;
 #[cfg(test)]
-pub use self::coverage::Lack;
-pub use self::coverage::{Coverage, Gap, PartKind};
-pub use self::decide::ELEMENTS_MAX;
-pub use self::key_elsewhere::KeyElsewhere;
-pub use self::trace::{
+pub(crate) use self::coverage::Lack;
+pub(crate) use self::coverage::{Coverage, Gap, PartKind};
+pub(crate) use self::decide::ELEMENTS_MAX;
+pub(crate) use self::key_elsewhere::KeyElsewhere;
+pub(crate) use self::trace::{
     ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
 };
-pub use self::value::shortened;
+pub(crate) use self::value::shortened;
 use crate::event::{Draft, Priority, Violation};
 use crate::lenient_json::{JsonReading, Repairs};
 use crate::yaml::{Findings, Source};

@@ -8,7 +8,7 @@
 //!
 //! It reads no file and no environment: text comes in, a tree comes out.
 
-pub mod fields;
+pub(crate) mod fields;
 mod finding;
 mod parse;
 mod redact;
@@ -17,16 +17,15 @@ mod scalar;
 mod snippet;
 mod syntax;
 
-pub use fields::Fields;
-pub use finding::{Finding, Findings, Severity, nearest};
+pub(crate) use fields::Fields;
+pub use finding::Findings;
+pub(crate) use finding::{Finding, Severity, nearest};
 pub use parse::parse;
-pub use redact::{is_sensitive, shown};
+pub(crate) use redact::{is_sensitive, shown};
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-
-use parse::Comment;
 
 /// A text with the name a person knows it by.
 #[derive(PartialEq, Eq)]
@@ -36,8 +35,6 @@ pub struct Source {
     pub text: String,
     /// Secrets may be written out in it, so that no value of it is shown.
     private: bool,
-    /// Of a private text only, in their order.
-    comments: Vec<Comment>,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
 }
@@ -83,20 +80,13 @@ pub struct Key {
 impl Source {
     pub fn new(name: String, text: String) -> Source {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name, text, private: false, comments: Vec::new(), lines }
+        Source { name, text, private: false, lines }
     }
 
     /// A copy of the text that counts as holding secrets: findings show its keys and not its values.
     pub fn as_private(&self) -> Source {
         let Source { name, text, lines, .. } = self;
-        let comments = parse::comments(text);
-        Source { name: name.clone(), text: text.clone(), private: true, comments, lines: lines.clone() }
-    }
-
-    /// The comment in a line, by the bytes of the line.
-    fn comment_in(&self, line: Range<usize>) -> Option<Comment> {
-        let next = self.comments.partition_point(|comment| comment.start < line.start);
-        self.comments.get(next).filter(|comment| comment.start < line.end).copied()
+        Source { name: name.clone(), text: text.clone(), private: true, lines: lines.clone() }
     }
 
     /// Line and column of a byte, both from 1, the column in characters. None within a character.

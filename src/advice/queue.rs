@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::list;
 use super::status::{is_all_held, waiting};
 use crate::clock::WallTime;
 use crate::text::{due, grouped, length, plain};
@@ -66,11 +67,6 @@ pub(crate) fn standing(key: &Value, upstream: &Value, now: WallTime) -> String {
         (other, _) => return plain(other),
     };
     said.to_owned()
-}
-
-/// The list of this name in an answer.
-pub(crate) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
-    answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::list;
 use crate::text::plain;
 
 /// The entries of a readiness: what is not as it should be.
 pub(crate) fn degraded(readiness: &Value) -> &[Value] {
-    readiness["degraded"].as_array().map(Vec::as_slice).unwrap_or_default()
+    list(readiness, "degraded")
 }
 
 /// Advice for a relay that tells only that it is ready.
@@ -26,7 +27,7 @@ pub(crate) fn degradation(entry: &Value) -> [String; 2] {
     [line, format!("-> {}", text("remedy"))]
 }
 
-/// What an entry says of deliveries: why they are paused or fail. None if it is about something else.
+/// The words of an entry on deliveries: why they are paused or fail. None if it is about something else.
 pub(crate) fn of_deliveries(entry: &Value) -> Option<String> {
     let said = match entry["reason"].as_str()? {
         "upstream_auth" => "Callgoose refuses the token",

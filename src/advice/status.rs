@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::list;
 use super::readiness::{degraded, of_deliveries};
 use crate::clock::WallTime;
 use crate::text::{clock, due, grouped, length_of, plain, quoted, since};
@@ -19,7 +20,7 @@ fn is_nothing_delivered(status: &Value) -> bool {
     status["since_start"]["delivered"] == 0
 }
 
-/// How things are, in a sentence.
+/// The state of things in a sentence.
 pub(crate) struct Headline<'a> {
     pub(crate) sentence: String,
     pub(crate) level: Level,
@@ -28,7 +29,7 @@ pub(crate) struct Headline<'a> {
     pub(crate) about: Option<&'a Value>,
 }
 
-/// How bad things are.
+/// The severity of the state of things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Well,
@@ -85,17 +86,15 @@ fn held_back(status: &Value, now: WallTime) -> Option<Headline<'_>> {
 }
 
 fn source_holds(status: &Value) -> Vec<&Value> {
-    let holds = status["holds"].as_array().map(Vec::as_slice).unwrap_or_default();
-    holds.iter().filter(|hold| hold["key"].is_null()).collect()
+    list(status, "holds").iter().filter(|hold| hold["key"].is_null()).collect()
 }
 
 /// The events that a person holds back: by the counts of a queue, or those of the sources that are held, by a status.
 fn held_events(answer: &Value) -> u64 {
-    let of = |name: &str| answer[name].as_array().map(Vec::as_slice).unwrap_or_default();
     let holds = source_holds(answer);
     let is_held = |source: &&Value| holds.iter().any(|hold| hold["source"] == source["name"]);
-    let queued = of("by_source").iter().filter(is_held).filter_map(|source| source["queued"].as_u64());
-    let held = of("sources").iter().filter_map(|source| source["held"].as_u64());
+    let queued = list(answer, "by_source").iter().filter(is_held).filter_map(|source| source["queued"].as_u64());
+    let held = list(answer, "sources").iter().filter_map(|source| source["held"].as_u64());
     queued.chain(held).sum()
 }
 
@@ -224,7 +223,7 @@ pub(crate) fn not_resolved(status: &Value, now: WallTime) -> Option<String> {
     ))
 }
 
-/// Until when what waits is sent.
+/// The time by which what waits is sent.
 fn until(status: &Value, now: WallTime) -> String {
     let queue = &status["queue"];
     match status["upstream"]["state"].as_str() {
@@ -266,8 +265,7 @@ pub(crate) fn self_check(status: &Value, now: WallTime) -> Option<String> {
 /// The trouble of a source: held back, over its share, or requests of it were turned away.
 pub(crate) fn trouble(source: &Value, status: &Value, now: WallTime) -> String {
     let name = source["name"].as_str().unwrap_or_default();
-    let holds = status["holds"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_held = holds.iter().any(|hold| hold["source"] == name && hold["key"].is_null());
+    let is_held = source_holds(status).iter().any(|hold| hold["source"] == name);
     let mut parts: Vec<String> = is_held.then(|| "held back by a person".to_owned()).into_iter().collect();
     let share = degraded(&status["readiness"]).iter().find(|entry| {
         entry["reason"] == "source_share"

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use against_filters::unsent;
 
-pub use self_check::{self_check, self_check_beside};
+pub(crate) use self_check::{self_check, self_check_beside};
 
 use super::rule_tests::{self, TestFile};
 use crate::callgoose::filters::Filters;
@@ -31,7 +31,7 @@ struct Rules {
 }
 
 /// Looks at every rule file that compiled, and at the filters if there are any. `complete`: these are all rules there are.
-pub fn look(
+pub(crate) fn look(
     rules: &BTreeMap<PathBuf, Arc<RuleSet>>,
     sources: &[SourceConfig],
     complete: bool,

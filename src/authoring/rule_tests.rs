@@ -11,7 +11,7 @@ mod read;
 
 use std::path::{Path, PathBuf};
 
-pub use self::read::{TestFile, read};
+pub(crate) use self::read::{TestFile, read};
 use crate::event::{Draft, Outcome};
 use crate::rules::{Coverage, RuleSet};
 
@@ -22,7 +22,7 @@ pub struct TestReport {
     /// Where it begins in its file.
     pub line: usize,
     pub differences: Vec<Difference>,
-    /// What a person should know although nothing differs.
+    /// Warnings for a person, although nothing differs.
     pub warnings: Vec<String>,
 }
 
@@ -53,12 +53,12 @@ struct Played<'a> {
 
 impl TestFile {
     /// Runs every test in its order against `rules`.
-    pub fn play(&self, rules: &RuleSet) -> Vec<TestReport> {
+    pub(crate) fn play(&self, rules: &RuleSet) -> Vec<TestReport> {
         play::file(self, rules, None)
     }
 
-    /// The same, adding to `coverage` what it shows of `rules`.
-    pub fn play_covering(&self, rules: &RuleSet, coverage: &mut Coverage) -> Vec<TestReport> {
+    /// Runs every test, and adds to `coverage` what they show of `rules`.
+    pub(crate) fn play_covering(&self, rules: &RuleSet, coverage: &mut Coverage) -> Vec<TestReport> {
         play::file(self, rules, Some(coverage))
     }
 }
@@ -71,17 +71,17 @@ impl TestReport {
 
 /// The test file beside a rule file, if it has one: `servicepilot.test.yaml` beside `servicepilot.yaml`. One that can't
 /// be read is there all the same.
-pub fn beside(rules: &Path) -> Option<PathBuf> {
+pub(crate) fn beside(rules: &Path) -> Option<PathBuf> {
     names_beside(rules).into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Where it would be.
-pub fn names_beside(rules: &Path) -> [PathBuf; 2] {
+/// The places where such a file would be.
+pub(crate) fn names_beside(rules: &Path) -> [PathBuf; 2] {
     ENDINGS.map(|ending| rules.with_extension(&ending[1..]))
 }
 
-/// Whether a file's name says that it holds rule tests.
-pub fn is_test_file(name: &str) -> bool {
+/// Tells by its name a file that holds rule tests.
+pub(crate) fn is_test_file(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 

@@ -275,17 +275,17 @@ impl fmt::Display for Miss {
 }
 
 /// The maximum of trigger filters in a service.
-pub const TRIGGER_FILTERS_MAX: usize = 10;
+pub(crate) const TRIGGER_FILTERS_MAX: usize = 10;
 /// The maximum of Payload JSON Keys in a trigger filter.
-pub const TRIGGER_KEYS_MAX: usize = 2;
+pub(crate) const TRIGGER_KEYS_MAX: usize = 2;
 /// The maximum of Payload JSON Keys in the resolve filter.
-pub const RESOLVE_KEYS_MAX: usize = 1;
+pub(crate) const RESOLVE_KEYS_MAX: usize = 1;
 /// The maximum of Key Value Contains items for a key.
-pub const ITEMS_MAX: usize = 10;
+pub(crate) const ITEMS_MAX: usize = 10;
 /// The maximum of characters in an item.
-pub const ITEM_CHARS_MAX: usize = 50;
+pub(crate) const ITEM_CHARS_MAX: usize = 50;
 /// A mapped value longer than this maps nothing; twice what the relay lets an incident key have.
-pub const KEY_BYTES_MAX: usize = 1024;
+pub(crate) const KEY_BYTES_MAX: usize = 1024;
 /// The length of a value shown in a miss.
 const FOUND_CHARS_MAX: usize = 100;
 

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::admin::{OPTIONS, SELECTION};
 use crate::cli::client::{Answer, Client};
-use crate::cli::{ConfigArguments, Stop};
+use crate::cli::{ConfigArguments, Stop, runtime};
 use crate::config::load_addresses;
 
 /// The relay that runs by this configuration.
@@ -25,9 +25,7 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn open(config: &ConfigArguments) -> Result<Relay, Stop> {
         let admin = config.part(load_addresses)?.admin;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
-        Ok(Relay { client: Client::admin(&admin)?, runtime })
+        Ok(Relay { client: Client::admin(&admin)?, runtime: runtime()? })
     }
 
     /// The body of a successful answer to a GET of `path`.

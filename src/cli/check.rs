@@ -1,16 +1,15 @@
 //! `gander check`: everything that is wrong or doubtful, at once.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, Stop};
+use super::{ConfigArguments, Exit, Stop, input};
 use crate::authoring::lint;
 use crate::callgoose::filters::Filters;
-use crate::config::{self, Config, FILTERS_BESIDE, Failure, Loaded, Secrets};
-use crate::yaml::{Findings, Severity, Source};
+use crate::config::{self, Config, Failure, Loaded, Secrets};
+use crate::yaml::{Findings, Severity};
 
 /// Check the configuration, its rules, certificates and secrets
 ///
@@ -39,7 +38,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let inputs = arguments.config.inputs(Secrets::Required)?;
-    let filters = filters(arguments.filters.as_deref(), &inputs.path)?;
+    let filters = input::filters(arguments.filters.as_deref(), Some(&inputs.path))?;
     let (loaded, snapshot) = config::read(&inputs);
     let (mut findings, config) = match loaded {
         Err(Failure::Unreadable(unreadable)) => return Err(unreadable.into()),
@@ -68,16 +67,6 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     }
     show(&findings, arguments.json, terminal);
     Ok(if findings.is_fine() { Exit::Fine } else { Exit::No })
-}
-
-/// The filters that were asked for, else those beside the configuration.
-fn filters(asked: Option<&Path>, configuration: &Path) -> Result<Option<Arc<Source>>, config::Unreadable> {
-    let beside = configuration.with_file_name(FILTERS_BESIDE);
-    match asked {
-        Some(path) => config::read_source(path).map(Some),
-        None if beside.symlink_metadata().is_ok() => config::read_source(&beside).map(Some),
-        None => Ok(None),
-    }
 }
 
 fn show(findings: &Findings, json: bool, terminal: &mut Terminal) {

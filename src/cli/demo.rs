@@ -5,10 +5,9 @@ mod stage;
 mod story;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::terminal::Terminal;
-use super::{Exit, Stop};
+use super::{Exit, Stop, stop_signal};
 use crate::logging;
 use stage::Stage;
 use story::Story;
@@ -63,18 +62,6 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     });
     runtime.shutdown_background();
     result
-}
-
-/// Returns when the process is told to stop.
-async fn stop_signal() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 const AFTER_ONCE: &str = "

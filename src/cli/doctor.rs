@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::terminal::Terminal;
-use super::{ConfigArguments, Exit, Stop};
+use super::{ConfigArguments, Exit, Stop, runtime};
 use crate::clock::WallTime;
 use crate::config::{Inputs, Secrets};
 use crate::delivery::client::{self, Upstream};
@@ -55,8 +55,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<Exit, Stop> {
     let [required, optional] = [Secrets::Required, Secrets::Optional].map(|secrets| arguments.config.inputs(secrets));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
+    let runtime = runtime()?;
     let mut checks = Checks { list: Vec::new(), json: arguments.json, terminal };
     let examined = runtime.block_on(examine(required?, optional?, arguments.token, &mut checks));
     // A file system or a resolver that does not answer keeps a thread.

@@ -19,7 +19,7 @@ use super::admin_client::{Relay, as_flags, event_path};
 use super::recorded::{NOT_JSON, NOT_KEPT, payload, received};
 use super::terminal::{Paint, Terminal, cell, painted_table, plain, table};
 use super::{ConfigArguments, Exit, Stop};
-use crate::advice::{self, Beside};
+use crate::advice::{self, Beside, list};
 use crate::clock::WallTime;
 use crate::inbound::Accept;
 use crate::lenient_json::Repair;
@@ -120,10 +120,10 @@ impl List {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
-        let events = page_of(&body, "events");
+        let events = list(&body, "events");
         if events.is_empty() {
             terminal.say("no such events");
-            for sentence in page_of(&body, "not_looked_at") {
+            for sentence in list(&body, "not_looked_at") {
                 terminal.say(&format!("  {}", as_flags(&plain(&text(sentence)))));
             }
             return Ok(Exit::Fine);
@@ -131,7 +131,7 @@ impl List {
         if self.differs {
             for event in events {
                 terminal.print(&table(&[heading(event)]).join(""));
-                page_of(event, "differences").iter().for_each(|one| terminal.print(&format!("  {}", difference(one))));
+                list(event, "differences").iter().for_each(|one| terminal.print(&format!("  {}", difference(one))));
             }
         } else {
             self.print(events, terminal);
@@ -215,11 +215,6 @@ fn commands_a_terminal(raw: &[u8]) -> bool {
     str::from_utf8(raw).map_or(true, |text| text.contains(obeyed))
 }
 
-/// The list of this name in an answer.
-fn page_of<'a>(body: &'a Value, name: &str) -> &'a [Value] {
-    body[name].as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
 fn row(event: &Value) -> Vec<String> {
     let mut row = ["id", "received_at", "source", "state", "outcome", "action", "attempts", "incident_key", "reason"]
         .map(|name| cell(&text(&event[name])));
@@ -229,7 +224,7 @@ fn row(event: &Value) -> Vec<String> {
         let more = more.map_or_else(String::new, |more| format!(" (and {more} more)"));
         *reason = cell(&format!("{}{more}", brief(&event["error"])));
     }
-    if let Some(newest) = page_of(event, "replayed_by").last() {
+    if let Some(newest) = list(event, "replayed_by").last() {
         let [.., reason] = &mut row;
         let replayed = format!("replayed as {}", plain(&text(newest)));
         *reason = match reason.as_str() {
@@ -290,7 +285,7 @@ fn difference(one: &Value) -> String {
 /// The lines on what was wrong with a refused payload.
 fn errors(event: &Value) -> Vec<String> {
     let title = "\nwhat was wrong with it:".to_owned();
-    let errors = page_of(event, "errors");
+    let errors = list(event, "errors");
     if !errors.is_empty() {
         let errors = errors.iter().map(|error| format!("  {}", violation(error)));
         return std::iter::once(title).chain(errors).collect();
@@ -304,7 +299,7 @@ fn errors(event: &Value) -> Vec<String> {
 
 /// The lines on what was repaired in a payload that was taken.
 fn repairs(event: &Value) -> Vec<String> {
-    let words: Vec<String> = page_of(event, "repaired").iter().map(text).collect();
+    let words: Vec<String> = list(event, "repaired").iter().map(text).collect();
     let title = (!words.is_empty()).then(|| "\nwhat was repaired in it:".to_owned());
     // A newer relay may know of repairs that have no words here.
     let explained = words.iter().map(|word| Repair::read(word).map_or(&**word, |repair| repair.explain()));
@@ -338,7 +333,7 @@ fn details(event: &Value) -> Vec<String> {
     ];
     let known = fields.iter().filter(|name| !event[**name].is_null());
     let mut rows: Vec<Vec<String>> = known.map(|name| vec![format!("{name}:"), plain(&text(&event[*name]))]).collect();
-    let replays: Vec<String> = page_of(event, "replayed_by").iter().map(|id| plain(&text(id))).collect();
+    let replays: Vec<String> = list(event, "replayed_by").iter().map(|id| plain(&text(id))).collect();
     if !replays.is_empty() {
         rows.push(vec!["replayed_by:".to_owned(), replays.join(", ")]);
     }
@@ -356,13 +351,13 @@ fn details(event: &Value) -> Vec<String> {
     }
     lines.extend(errors(event));
     lines.extend(repairs(event));
-    let differences = page_of(event, "differences");
+    let differences = list(event, "differences");
     if !differences.is_empty() {
         lines.push("\nwhat the shadow rules would decide otherwise:".to_owned());
         lines.extend(differences.iter().map(|one| format!("  {}", difference(one))));
     }
-    lines.extend(page_of(event, "deliveries").iter().flat_map(attempt));
-    lines.extend(page_of(event, "confirmations").iter().rev().flat_map(confirmations::of_event));
+    lines.extend(list(event, "deliveries").iter().flat_map(attempt));
+    lines.extend(list(event, "confirmations").iter().rev().flat_map(confirmations::of_event));
     lines
 }
 
@@ -406,7 +401,8 @@ fn event_id(text: &str) -> Result<String, String> {
         .ok_or_else(|| "an event's id is a number; `gander events list` shows those that are kept".to_owned())
 }
 
-fn text(value: &Value) -> String {
+/// A value of the API as text: nothing for null.
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Stop;
 use super::admin_client::Relay;
 use super::terminal::{Terminal, plain};
-use crate::advice::{Advice, left_waiting, of_queued};
+use crate::advice::{Advice, Beside, left_waiting, of_event, of_queued};
 use crate::clock::WallTime;
 
 /// Events that are followed until a time.
@@ -51,6 +51,12 @@ impl Follow<'_> {
             advice.lines().iter().for_each(|line| terminal.say(&format!("  {line}")));
         }
     }
+}
+
+/// Says why an event ended as it did, and what to do, below the line on it.
+pub(super) fn advise(event: &Value, terminal: &mut Terminal) {
+    let advice = of_event(event, None, Beside::Line);
+    advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
 }
 
 const POLL: Duration = Duration::from_millis(250);

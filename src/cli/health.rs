@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Answer, Client};
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, Stop, block_on};
+use super::{ConfigArguments, Exit, Stop, runtime};
 use crate::advice::readiness::{NO_DETAILS, degradation, degraded};
 use crate::config::load_addresses;
 
@@ -39,7 +39,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     admin.token = admin.token.filter(|token| token.expose(|_| ()).is_some());
     let client = Client::admin(&admin)?;
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
-    let answer = block_on(client.request(Method::GET, path, &[], Bytes::new(), PATIENCE))?;
+    let answer = runtime()?.block_on(client.request(Method::GET, path, &[], Bytes::new(), PATIENCE));
     match answer {
         Ok(answer) => {
             if arguments.json {

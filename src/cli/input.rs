@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::Stop;
 use super::terminal::Terminal;
-use crate::config::read_source;
+use crate::config::{FILTERS_BESIDE, Unreadable, read_source};
 use crate::inbound::{Accept, Decoded, NotJson, read_payload};
 use crate::rules::RuleSet;
-use crate::yaml::Findings;
+use crate::yaml::{Findings, Source};
 
 /// Reads all of it; a sentence for the reader where that fails.
 pub(crate) fn read(file: Option<&Path>) -> Result<Vec<u8>, String> {
@@ -58,6 +58,13 @@ pub(crate) fn rules(file: &Path, terminal: &mut Terminal) -> Result<Arc<RuleSet>
         }
         None => Err(Stop::Invalid(findings)),
     }
+}
+
+/// The filters that were asked for, else those beside the configuration, if there are any.
+pub(super) fn filters(asked: Option<&Path>, configuration: Option<&Path>) -> Result<Option<Arc<Source>>, Unreadable> {
+    let beside = configuration.map(|path| path.with_file_name(FILTERS_BESIDE));
+    let beside = beside.filter(|path| path.symlink_metadata().is_ok());
+    asked.or(beside.as_deref()).map(read_source).transpose()
 }
 
 /// The largest `listen.max_body`, which no payload exceeds.

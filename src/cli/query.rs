@@ -44,7 +44,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
 
 /// The reason why a query can't be answered.
 #[derive(Debug)]
-pub enum QueryError {
+pub(crate) enum QueryError {
     /// The expression is no path that can be used; shown with a caret under the part that is wrong.
     Expression(Findings),
     /// The document is no JSON, and why.
@@ -56,7 +56,7 @@ pub enum QueryError {
 }
 
 /// Writes what `expression` selects in `document`, all of it or nothing. Returns whether that was anything.
-pub fn query(expression: &str, document: &[u8], out: &mut impl Write) -> Result<bool, QueryError> {
+pub(crate) fn query(expression: &str, document: &[u8], out: &mut impl Write) -> Result<bool, QueryError> {
     query_within(STEPS_MAX, expression, document, out)
 }
 

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::admin_client::{Relay, encode};
 use super::terminal::{Paint, Terminal, cell, painted, plain, table};
 use super::{ConfigArguments, Exit, Stop};
-use crate::advice::queue::{drain, list, retrying, sentence, standing};
+use crate::advice::list;
+use crate::advice::queue::{drain, retrying, sentence, standing};
 use crate::clock::WallTime;
 use crate::text::{grouped, since};
 

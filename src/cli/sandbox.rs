@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::terminal::{Terminal, plain};
-use super::{ConfigFile, Exit, Stop, environment};
+use super::{ConfigFile, Exit, Stop, environment, input, stop_signal};
 use crate::callgoose::filters::Filters;
 use crate::callgoose::sandbox::{self, Report, Sandbox};
 use crate::config::{self, FILTERS_BESIDE};
@@ -45,13 +44,8 @@ impl Arguments {
     /// The file that was named, else the one beside the configuration where there is one, else the shipped one. A
     /// stand-in needs no configuration.
     fn filters(&self) -> Result<Arc<Source>, Stop> {
-        if let Some(path) = &self.filters {
-            return Ok(config::read_source(path)?);
-        }
-        match self.config.locate().map(|path| path.with_file_name(FILTERS_BESIDE)) {
-            Ok(path) if path.symlink_metadata().is_ok() => Ok(config::read_source(&path)?),
-            _ => Ok(shipped_filters()),
-        }
+        let found = input::filters(self.filters.as_deref(), self.config.locate().ok().as_deref())?;
+        Ok(found.unwrap_or_else(shipped_filters))
     }
 }
 
@@ -89,13 +83,11 @@ async fn serve(
     terminal: &mut Terminal,
 ) -> io::Result<()> {
     let shutdown = Shutdown::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let served = run(listen, filters_name, filters, token, shutdown.clone(), terminal);
     tokio::pin!(served);
     tokio::select! {
         served = served.as_mut() => return served,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = stop_signal() => {}
     }
     shutdown.begin();
     served.await
@@ -108,7 +100,7 @@ pub(super) fn shipped_filters() -> Arc<Source> {
 
 /// Serves until `shutdown` begins. Where it listens, what to set in gander.yaml and a line for each call are written to
 /// `out`.
-pub async fn run(
+pub(crate) async fn run(
     listen: SocketAddr,
     filters_name: &str,
     filters: Filters,
@@ -165,7 +157,7 @@ fn greeting(address: SocketAddr, filters_name: &str) -> String {
 /// Calls wait for their line, so that none is left out.
 const REPORTS_MAX: usize = 16;
 /// Where it listens when nothing else is said.
-pub const ADDRESS: &str = "127.0.0.1:8090";
+pub(crate) const ADDRESS: &str = "127.0.0.1:8090";
 /// So that the binary alone is enough to try things.
 const SHIPPED: &str = include_str!("../../config/callgoose-filters.yaml");
 

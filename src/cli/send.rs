@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use super::admin_client::Relay;
 use super::client::{Answer, Client};
-use super::events::violation;
-use super::follow::Follow;
+use super::events::{text, violation};
+use super::follow::{Follow, advise};
 use super::terminal::{Terminal, plain};
-use super::{ConfigArguments, Exit, Stop, block_on, input};
-use crate::advice::{self, Advice, Beside};
+use super::{ConfigArguments, Exit, Stop, input, runtime};
+use crate::advice;
 use crate::config::{load_addresses, load_policy};
 use crate::credential::Credential;
 use crate::event::Outcome;
@@ -65,7 +65,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     headers.extend(wait.ok().map(|wait| (HeaderName::from_static("prefer"), wait)));
     let patience = Duration::from_secs(arguments.timeout.min(WAIT_MAX_S)) + ANSWER;
-    let answer = block_on(client.request(Method::POST, &path, &headers, payload, patience))??;
+    let answer = runtime()?.block_on(client.request(Method::POST, &path, &headers, payload, patience))?;
     terminal.say(&format!("answered {}", answer.status));
 
     if let Some(kept) = answer.json().filter(|body| body["status"] == "kept") {
@@ -106,7 +106,7 @@ fn credential(source: &str, policy: &Policy) -> Result<Option<Credential>, Strin
     })
 }
 
-/// What became of each element, as the relay answered: one object, or a list for a batch.
+/// The elements as the relay answered for them: one object, or a list for a batch.
 fn parts(answer: &Answer) -> Vec<Value> {
     let Some(body) = answer.json() else {
         return Vec::new();
@@ -193,11 +193,6 @@ fn report(arguments: &Arguments, answer: &Answer, events: &[Value], terminal: &m
     }
 }
 
-fn advise(event: &Value, terminal: &mut Terminal) {
-    let advice = advice::of_event(event, None, Beside::Line);
-    advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
-}
-
 /// `trigger of e1: delivered, created (event 7)`; of a copy `trigger of e1: duplicate of event 7 (created)`.
 fn line(event: &Value) -> String {
     let said = |name: &str| plain(event[name].as_str().unwrap_or_default());
@@ -243,25 +238,15 @@ fn is_pending(event: &Value) -> bool {
 }
 
 fn id_of(event: &Value) -> Option<String> {
-    match &event["id"] {
-        Value::Null => None,
-        id => Some(spelled(id)),
-    }
+    (!event["id"].is_null()).then(|| text(&event["id"]))
 }
 
 /// The event that a duplicate is a copy of.
 fn original_of(event: &Value) -> Option<String> {
-    match &event["of"] {
-        Value::Null => None,
-        of => Some(spelled(of)),
-    }
+    (!event["of"].is_null()).then(|| text(&event["of"]))
 }
 
-fn spelled(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// What one POST is asked to wait for Callgoose; the source's `respond_timeout` caps it.
+/// The longest wait for Callgoose that one POST asks for; the source's `respond_timeout` caps it.
 const WAIT_MAX_S: u64 = 30;
 /// Of a batch no more are asked about.
 const REPEATS_MAX: usize = 20;

@@ -180,7 +180,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     painted_table(rows, |_, _| None)
 }
 
-/// The same, with cells painted by row and column.
+/// Rows of cells as lines, with cells painted by row and column.
 pub(crate) fn painted_table(rows: &[Vec<String>], paint: impl Fn(usize, usize) -> Option<Paint>) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();

@@ -42,7 +42,7 @@ pub struct Config {
 
 /// The upstream, with its pool of connections.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     config: Config,
     connector: Connector,
     pool: ArcSwap<Pool>,
@@ -61,7 +61,7 @@ struct Pool {
 
 /// The answer of the upstream.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
     /// The `Location` header, with the token masked.
@@ -80,7 +80,7 @@ pub struct Answer {
 
 /// The reason why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Longer than [`ANSWER_BYTES_MAX`].
     TooLong,
     /// Not finished within its time limit.
@@ -91,7 +91,7 @@ pub enum Cut {
 
 /// An error in place of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallError {
+pub(crate) struct CallError {
     pub trouble: Trouble,
     /// The status that a proxy answered in place of the upstream.
     pub status: Option<u16>,
@@ -102,7 +102,7 @@ pub struct CallError {
 impl Upstream {
     /// Makes the client. `from` gives the name of each source for the upstream. Fails if the trusted CAs can't be
     /// loaded.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         from: impl IntoIterator<Item = (Arc<str>, Option<String>)>,
     ) -> Result<Upstream, tls::Error> {
@@ -118,7 +118,7 @@ impl Upstream {
     }
 
     /// Posts one body as a new span of a trace, and reads the answer.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         source: &Arc<str>,
         body: Bytes,
@@ -128,7 +128,7 @@ impl Upstream {
     }
 
     /// Asks for the URL by GET, without credentials and body: nothing can come of it but an answer.
-    pub async fn look(&self) -> Result<Answer, CallError> {
+    pub(crate) async fn look(&self) -> Result<Answer, CallError> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = self.config.url.clone();
         *request.headers_mut() = headers();
@@ -187,27 +187,27 @@ impl Upstream {
     }
 
     /// Uses no connection again that was made before now.
-    pub fn retire_connections(&self) {
+    pub(crate) fn retire_connections(&self) {
         self.begin_pool(&self.pool.load_full());
     }
 
     /// The parts whose certificates may change while it is in use.
-    pub fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
+    pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
         self.connector.tls()
     }
 
     /// Makes its connections.
-    pub fn connector(&self) -> &Connector {
+    pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
 
     /// The URL for display, without its query.
-    pub fn shown_url(&self) -> String {
+    pub(crate) fn shown_url(&self) -> String {
         shown(&self.config.url)
     }
 
     /// Advice on a trouble for a person. Of a token that is refused it names the place, never the value.
-    pub fn remedy(&self, trouble: Trouble) -> Cow<'static, str> {
+    pub(crate) fn remedy(&self, trouble: Trouble) -> Cow<'static, str> {
         let remedy = trouble.remedy();
         match self.config.authorization.secret().origin() {
             Some(Origin::Variable(name)) if trouble == Trouble::Unauthorized => format!(
@@ -296,14 +296,14 @@ impl fmt::Debug for Answer {
 
 impl Answer {
     /// The body for classification.
-    pub fn body(&self) -> answer::Body<'_> {
+    pub(crate) fn body(&self) -> answer::Body<'_> {
         answer::Body { bytes: &self.body, cut: self.cut.is_some(), page: self.page }
     }
 }
 
 impl Cut {
     /// An explanation for people.
-    pub fn explain(self) -> &'static str {
+    pub(crate) fn explain(self) -> &'static str {
         match self {
             Cut::TooLong => "the answer's body is longer than 64 KiB and was not read to its end",
             Cut::TooLate => "the answer's body did not end in time and was not read to its end",
@@ -368,7 +368,7 @@ fn without_secrets(url: &str) -> String {
 }
 
 /// A URL for display, without its query.
-pub fn shown(url: &Uri) -> String {
+pub(crate) fn shown(url: &Uri) -> String {
     let host = url.authority().map_or("", |authority| authority.as_str());
     format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path())
 }

@@ -28,14 +28,14 @@ use tower_service::Service;
 use crate::callgoose::answer::{HandshakeFault, Trouble};
 use crate::tls::{ClientFiles, ClientTls, Error, ServerName};
 
-pub use dial::listed;
-pub use ending::Ending;
+pub(crate) use dial::listed;
+pub(crate) use ending::Ending;
 use ending::Watched;
 use proxy::Tunnel;
-pub use proxy::{Protocol, Proxy};
+pub(crate) use proxy::{Protocol, Proxy};
 use resolve::{Lookup, STALE, STALE_UNPROVEN};
 use tls::Encryption;
-pub use tls::{Agreed, handshake_problem};
+pub(crate) use tls::{Agreed, handshake_problem};
 
 /// The way to the upstream.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub struct TlsConfig {
 
 /// Makes connections. Clones are handles to the same.
 #[derive(Clone, Debug)]
-pub struct Connector(Arc<Way>);
+pub(crate) struct Connector(Arc<Way>);
 
 #[derive(Debug)]
 struct Way {
@@ -84,7 +84,7 @@ struct Way {
 
 /// A connection that was made to see the way, and closed.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// The steps before the last, each with the time that it took.
     pub passed: Vec<(Passed, Duration)>,
     /// The TLS of the connection, none for `http://`; or the reason why there is none.
@@ -95,7 +95,7 @@ pub struct Trace {
 
 /// A step that was passed, with what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub(crate) enum Passed {
     /// The addresses of the targets were looked up.
     Resolve(Vec<SocketAddr>),
     /// This address took the connection.
@@ -114,7 +114,7 @@ struct Steps {
 
 /// The reason why there is no connection.
 #[derive(Debug)]
-pub struct ConnectError {
+pub(crate) struct ConnectError {
     pub step: Step,
     /// The cause in the words of the layer that failed; without secrets.
     pub detail: String,
@@ -122,7 +122,7 @@ pub struct ConnectError {
 
 /// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A name of the upstream can't be looked up.
     Resolve,
     /// No address of the upstream takes a connection.
@@ -135,7 +135,7 @@ pub enum Step {
 
 /// The trouble with a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyFault {
+pub(crate) enum ProxyFault {
     /// It can't be reached, speaks another protocol, or could not reach the upstream.
     Failed,
     /// It wants other credentials.
@@ -151,14 +151,14 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection, perhaps through a proxy.
-pub type Io = Box<dyn Stream>;
+pub(crate) type Io = Box<dyn Stream>;
 
 /// The connection that requests are sent on.
 type Link = Watched<MaybeHttpsStream<TokioIo<Io>>>;
 
 impl Connector {
     /// Reads the files of the configuration. `limit` is for one connection with all its steps.
-    pub fn new(config: &Config, limit: Duration) -> Result<Connector, Error> {
+    pub(crate) fn new(config: &Config, limit: Duration) -> Result<Connector, Error> {
         let patience = resolve::patience(limit);
         // Without TLS nothing proves that an address is still the name's.
         let stale = if config.tls.is_some() { STALE } else { STALE_UNPROVEN };
@@ -172,7 +172,7 @@ impl Connector {
     }
 
     /// Makes a connection as for a call, and closes it.
-    pub async fn trace(&self) -> Trace {
+    pub(crate) async fn trace(&self) -> Trace {
         let mut steps = Steps::begin();
         let ended = self.0.connect(&mut steps).await;
         let took = steps.since.elapsed();
@@ -184,7 +184,7 @@ impl Connector {
     }
 
     /// The parts whose files may change while it is in use.
-    pub fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
+    pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
         let of_proxy = self.0.tunnel.as_ref().and_then(|tunnel| tunnel.encryption.as_ref());
         self.0.encryption.iter().chain(of_proxy).map(|encryption| &encryption.tls)
     }
@@ -260,14 +260,14 @@ impl Step {
     }
 
     /// The status that a proxy answered.
-    pub fn status(self) -> Option<u16> {
+    pub(crate) fn status(self) -> Option<u16> {
         match self {
             Step::Proxy { status, .. } => status,
             Step::Resolve | Step::Dial | Step::Tls(_) => None,
         }
     }
 
-    pub fn trouble(self) -> Trouble {
+    pub(crate) fn trouble(self) -> Trouble {
         match self {
             Step::Resolve => Trouble::Dns,
             Step::Dial => Trouble::Connect,

@@ -44,16 +44,17 @@ use crate::shutdown::Shutdown;
 
 use bodies::Bodies;
 use deliver::FinishedCall;
-pub use delivery_progress::{DeliveryProgress, FailedCalls};
+pub(crate) use delivery_progress::{DeliveryProgress, FailedCalls};
 pub use next_step::{JudgedCall, next_step, tried_before};
 use queue_commands::QueueCommand;
-pub use queue_commands::{Discarding, QueueHandle};
+pub(crate) use queue_commands::{Discarding, QueueHandle};
 pub use recent_triggers::RecentTriggers;
-pub use restored_queue::{recent_triggers, restore, restore_holds};
+pub use restored_queue::restore;
+pub(crate) use restored_queue::{recent_triggers, restore_holds};
 use settling::Settling;
 use stale_episode::{StaleEpisode, tell_stale_episode};
-pub use stuck::{Failing, Stuck};
-pub use upstream_status::UpstreamStatus;
+pub(crate) use stuck::{Failing, Stuck};
+pub(crate) use upstream_status::UpstreamStatus;
 
 /// The `upstream` section, as far as pacing and retrying are concerned, and the `delivery` section.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +78,7 @@ pub struct BreakerConfig {
 
 /// The task that delivers.
 #[derive(Debug)]
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     schedule: Schedule,
     bodies: Bodies,
     recent_triggers: RecentTriggers,
@@ -121,7 +122,7 @@ struct Context {
 
 /// The dispatcher as others see and command it.
 #[derive(Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     pub stuck: watch::Receiver<Stuck>,
     pub progress: watch::Receiver<DeliveryProgress>,
@@ -130,7 +131,7 @@ pub struct Watched {
 
 /// The parts that the dispatcher is put together from.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     pub config: Config,
     pub upstream: Arc<Upstream>,
     pub recorder: Recorder,
@@ -186,7 +187,7 @@ impl Config {
 
 impl Dispatcher {
     /// Puts it together. The receivers show how deliveries go.
-    pub fn new(parts: Parts) -> (Dispatcher, Watched) {
+    pub(crate) fn new(parts: Parts) -> (Dispatcher, Watched) {
         let Parts { config, upstream, recorder, reader, clock, metrics, schedule, recent_triggers, committed, resume } =
             parts;
         let (sender, reports) = mpsc::channel(REPORTS);
@@ -233,7 +234,7 @@ impl Dispatcher {
 
     /// Delivers until the stop is told; then finishes what is under way, for at most `limit`. What is not finished
     /// stays queued on disk.
-    pub async fn run(mut self, shutdown: Shutdown, limit: Duration) {
+    pub(crate) async fn run(mut self, shutdown: Shutdown, limit: Duration) {
         loop {
             self.handle_pending();
             let wake = self.start_deliveries();

@@ -38,7 +38,7 @@ pub struct RetryState {
 
 /// The inputs of the retry decision: a finished call, and the state of its event.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryInputs {
+pub(crate) struct RetryInputs {
     /// None on the first attempt.
     pub before: Option<RetryState>,
     /// When it ended, on the clock that stops during pauses.
@@ -62,7 +62,7 @@ pub enum NextStep {
 }
 
 /// Decides the next step after an attempt. `random` is uniform in 0..1 and spreads the retries of many events.
-pub fn decide(settings: Settings, inputs: RetryInputs, now: Monotonic, random: f64) -> NextStep {
+pub(crate) fn decide(settings: Settings, inputs: RetryInputs, now: Monotonic, random: f64) -> NextStep {
     let state = inputs.state();
     let settle = |result| NextStep::Settle { attempts: state.attempts, result };
     let retry = || {
@@ -94,7 +94,7 @@ pub fn decide(settings: Settings, inputs: RetryInputs, now: Monotonic, random: f
 
 /// Facts beside the answer that show if it came too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Circumstances {
+pub(crate) struct Circumstances {
     pub action: Action,
     /// A trigger that follows a resolve.
     pub reopening: bool,
@@ -108,7 +108,7 @@ pub struct Circumstances {
 
 /// Returns true if the upstream may answer differently later. It may still be opening the incident that a resolve did
 /// not find; and a first trigger after a resolve, answered as a duplicate, fell into its own duplicate window.
-pub fn may_be_early(verdict: Verdict, circumstances: Circumstances) -> bool {
+pub(crate) fn may_be_early(verdict: Verdict, circumstances: Circumstances) -> bool {
     let Circumstances { action, reopening, never_in_doubt, opened_recently, has_later } = circumstances;
     let early = match (action, verdict) {
         (Action::Resolve, Verdict::Done(Outcome::NotResolved)) => opened_recently,
@@ -129,7 +129,7 @@ fn backoff(settings: Settings, number: u32, random: f64) -> Duration {
 
 /// The rest of a wait that an earlier run of the relay decided on, until `at`. The clock may have changed since: no
 /// wait is longer than `max`, or than the upstream asked for.
-pub fn wait_left(settings: Settings, at: WallTime, asked: Option<Duration>, now: WallTime) -> Duration {
+pub(crate) fn wait_left(settings: Settings, at: WallTime, asked: Option<Duration>, now: WallTime) -> Duration {
     at.since(now).min(asked.unwrap_or(settings.max))
 }
 
@@ -157,7 +157,7 @@ impl RetryInputs {
 }
 
 /// The longest wait that an upstream can ask for: an hour's silence because of one header would be an outage.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Full jitter may draw nearly zero; an immediate retry only meets the same problem.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);

@@ -31,7 +31,7 @@ pub use lanes::Lane;
 pub use queues::KeySlot;
 use queues::{KeyPosition, Queues};
 use rate::Rate;
-pub use survey::{SourceSurvey, Standing, Survey, WaitingKey};
+pub(crate) use survey::{SourceSurvey, Standing, Survey, WaitingKey};
 use turns::Turns;
 
 /// The limits of deliveries.

@@ -67,20 +67,20 @@ pub fn age(event: &Queued, start: Now, now: Now) -> Duration {
 
 /// An [`age`] to the millisecond, where the time of the acknowledgement is at hand: the schedule keeps it in whole seconds,
 /// rounded up. A wall clock that jumped moves it by no more than that second.
-pub fn precise_age(age: Duration, acknowledged: Option<WallTime>, now: WallTime) -> Duration {
+pub(crate) fn precise_age(age: Duration, acknowledged: Option<WallTime>, now: WallTime) -> Duration {
     acknowledged.map_or(age, |at| now.since(at).clamp(age, age + Duration::from_secs(1)))
 }
 
 /// A body to be sent, and a description of its mark for the record of the attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marked {
+pub(crate) struct Marked {
     pub body: Bytes,
     pub mark: String,
 }
 
 /// Marks a body with its age: in a member `stale`, and before the title. Everything else keeps its order. A body that
 /// is no JSON object is sent unmarked.
-pub fn mark(body: &Bytes, age: Duration) -> Marked {
+pub(crate) fn mark(body: &Bytes, age: Duration) -> Marked {
     let age = format_age(age);
     let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
         return Marked {
@@ -99,7 +99,7 @@ pub fn mark(body: &Bytes, age: Duration) -> Marked {
 }
 
 /// Formats an age for people, by its two largest units: `6h 12m`.
-pub fn format_age(age: Duration) -> String {
+pub(crate) fn format_age(age: Duration) -> String {
     let seconds = age.as_secs();
     let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let largest = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);

@@ -6,84 +6,33 @@ use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::event::{Action, Outcome};
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceLabel {
-    pub(super) source: Arc<str>,
+/// Declares sets of labels.
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $kind:ty),* })*) => {
+        $(
+            #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+            pub(super) struct $name {
+                $(pub(super) $label: $kind),*
+            }
+        )*
+    };
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceLane {
-    pub(super) source: Arc<str>,
-    pub(super) lane: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct LaneLabel {
-    pub(super) lane: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceAction {
-    pub(super) source: Arc<str>,
-    pub(super) action: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceResult {
-    pub(super) source: Arc<str>,
-    pub(super) result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceReason {
-    pub(super) source: Arc<str>,
-    pub(super) reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceRepair {
-    pub(super) source: Arc<str>,
-    pub(super) repair: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct SourceOutcome {
-    pub(super) source: Arc<str>,
-    pub(super) action: &'static str,
-    pub(super) outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ReasonLabel {
-    pub(super) reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ResultLabel {
-    pub(super) result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct StateReason {
-    pub(super) state: &'static str,
-    pub(super) reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct PartLabel {
-    pub(super) part: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct PhaseLabel {
-    pub(super) phase: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct CertificateLabels {
-    /// The section or key that names it.
-    pub(super) section: &'static str,
-    pub(super) file: String,
+labels! {
+    SourceLabel { source: Arc<str> }
+    SourceLane { source: Arc<str>, lane: &'static str }
+    LaneLabel { lane: &'static str }
+    SourceAction { source: Arc<str>, action: &'static str }
+    SourceResult { source: Arc<str>, result: &'static str }
+    SourceReason { source: Arc<str>, reason: &'static str }
+    SourceRepair { source: Arc<str>, repair: &'static str }
+    SourceOutcome { source: Arc<str>, action: &'static str, outcome: &'static str }
+    ReasonLabel { reason: &'static str }
+    ResultLabel { result: &'static str }
+    StateReason { state: &'static str, reason: &'static str }
+    PartLabel { part: &'static str }
+    PhaseLabel { phase: &'static str }
+    CertificateLabels { section: &'static str, file: String }
 }
 
 impl SourceLabel {

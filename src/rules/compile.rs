@@ -328,8 +328,18 @@ fn items<'n>(node: &'n Node, at: &str, findings: &mut Findings) -> Vec<(&'n Node
     }
 }
 
+/// Reads each of a list's items; none if one of them can't be used.
+fn all<T>(items: &[Node], at: &str, read: impl FnMut(&Node, &str) -> Option<T>) -> Option<Vec<T>> {
+    Some(fields::each(items, at, read)).filter(|read| read.len() == items.len())
+}
+
+/// A part that may be absent; none if it is there and can't be used.
+fn usable<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    part.map_or(Some(None), |part| part.map(Some))
+}
+
 /// A path; the finding points at the very part that is wrong.
-pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
+pub(crate) fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> {
     let Value::String(text) = &node.value else {
         findings
             .error(node.place.clone(), at, format!("expected a path, found {}", node.kind()))
@@ -348,9 +358,9 @@ pub fn path(node: &Node, at: &str, findings: &mut Findings) -> Option<JsonPath> 
     }
 }
 
-/// The version of the rule language that this build reads.
 /// More than a person reads at the head of a file.
 const HEAD_LINES_MAX: usize = 200;
+/// The version of the rule language that this build reads.
 const VERSION: u64 = 1;
 const THEN: [(&str, Then); 4] =
     [("trigger", Then::Trigger), ("resolve", Then::Resolve), ("ignore", Then::Ignore), ("reject", Then::Reject)];

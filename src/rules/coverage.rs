@@ -1,4 +1,4 @@
-//! What tests have shown of a rule file: which rules decided, which conditions held and failed.
+//! The coverage of a rule file by its tests: which rules decided, which conditions held and failed.
 //!
 //! It adds up the traces of decisions. A condition that never held, or never failed, could be left out and no test
 //! would tell.
@@ -137,7 +137,7 @@ impl Coverage {
         self.missed.values().filter(|missed| !self.found.contains(&missed.path))
     }
 
-    /// How many of the things that tests can show were shown, and how many there are: that a rule decides, that a
+    /// The number of things that tests have shown, and of those that they can show: that a rule decides, that a
     /// condition holds and that it fails, that a validation refuses, that `otherwise` decides.
     pub fn shown(&self) -> (usize, usize) {
         let needs = self.parts.iter().flat_map(Part::needs);
@@ -181,7 +181,7 @@ impl Part {
         Part { spot, kind, subject, held: false, failed: false }
     }
 
-    /// Whether each thing that tests can show of it was shown.
+    /// For each thing that tests can show of it: it was shown.
     fn needs(&self) -> impl Iterator<Item = bool> {
         let (held, failed) = match self.kind {
             PartKind::Rule | PartKind::Otherwise => (Some(self.held), None),
@@ -201,17 +201,6 @@ impl Part {
             (true, _) => Lack::NeverFailed,
         };
         Some(Gap { spot: self.spot, kind: self.kind, subject: self.subject.clone(), lack })
-    }
-}
-
-impl PartKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PartKind::Rule => "rule",
-            PartKind::Condition => "condition",
-            PartKind::Validation => "validation",
-            PartKind::Otherwise => "otherwise",
-        }
     }
 }
 

@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::emit::{Reading, Setting};
 use super::key::{KeyPart, Refuse};
-use super::near_miss::nearest;
-use super::path::{JsonPath, Nodes, Scope, spelled};
+use super::path::{JsonPath, Nodes, Scope};
 use super::template::{Converted, FUEL_OF_PAYLOAD};
 use super::trace::{ElementTrace, PathTrace, RuleTrace, Trace};
 use super::value::{kind_of, shortened, shown};
@@ -216,26 +215,17 @@ fn wrong_kind(rules: &RuleSet, element: &Value, payload: &Payload<'_>, violation
     Some(whole(problem))
 }
 
-/// The words for an element that is no object, with the `split` that is probably meant.
+/// The words for an element that is no object.
 fn wrong_split(split: &JsonPath, element: &Value, scope: Scope<'_>) -> Option<String> {
-    let list = list_of(split);
-    let parent = list.as_ref().and_then(|list| Some((list, list.first(scope)?.as_object()?)));
-    let Some((parent, members)) = parent else {
-        return element
-            .is_array()
-            .then(|| format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items"));
-    };
-    let holds_objects = |value: &Value| value.get(0).is_some_and(Value::is_object);
-    let list = members.iter().take(MEMBERS_MAX).find(|(_, value)| holds_objects(value));
-    let remedy = match (list, parent.as_str()) {
-        (Some((name, _)), parent) => {
-            let list = format!("{parent}{}", spelled(name));
-            format!("`split: {list}[*]` makes each item of `{list}` an event")
+    let is_object = |list: &JsonPath| list.first(scope).is_some_and(Value::is_object);
+    match list_of(split).filter(is_object) {
+        Some(list) => {
+            Some(format!("is a member, for `{list}` is an object and no list: `split` makes events of a list's items"))
         }
-        (None, "$") => "without `split` it is one event".to_owned(),
-        (None, parent) => format!("`split: {parent}` makes it one event"),
-    };
-    Some(format!("is a member, for `{parent}` is an object and no list: {remedy}"))
+        None => element
+            .is_array()
+            .then(|| format!("is an array: `split: {split}` selects the list itself, `split: {split}[*]` its items")),
+    }
 }
 
 /// The words for a payload that is a list or a text, with the key of the rule file that it probably needs.
@@ -266,8 +256,9 @@ fn one(
     }
     let (judged, found) = first_match(rules, scope);
     if let Some(trace) = trace.as_deref_mut() {
-        tell(rules, Scope { budget: &payload.telling, ..scope }, judged, &mut trace.rules);
-        trace.nearest = nearest(&trace.rules);
+        let telling = Scope { budget: &payload.telling, ..scope };
+        tell(rules, telling, judged, &mut trace.rules);
+        trace.nearest = matches!(found, Ok(None)).then(|| unmatched::nearest(rules, telling)).flatten();
     }
     let rule = match found? {
         Some(rule) => rule,
@@ -435,12 +426,10 @@ const STEPS_MAX: u64 = 4_000_000;
 const TELLING_STEPS_MAX: u64 = 10 * STEPS_MAX;
 /// A batch is decided and written in one piece while others wait, so it has an end, however large `listen.max_body` is.
 /// In the 1 MiB of its default there are some thousand alerts.
-pub const ELEMENTS_MAX: usize = 10_000;
+pub(crate) const ELEMENTS_MAX: usize = 10_000;
 /// Each element may copy the whole payload (`$$`) into its body; all of them together may not fill the memory.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 /// Copying runs many times faster than visiting.
 const BODY_BYTES_PER_STEP: u64 = 16;
 /// A refusal names the values that matter, not all.
 const VIOLATIONS_SHOWN_MAX: usize = 5;
-/// An object with more members has no list of alerts among them that a person would miss.
-const MEMBERS_MAX: usize = 100;

@@ -4,8 +4,6 @@
 //! It compares what others see of a decision: an event and its action, its key, its occurrence and its body. Which rule decided and how a refusal is worded are no differences, nor what `update_on` compares, which
 //! matters only between one event and the next.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,7 +14,7 @@ use crate::event::Draft;
 
 /// One thing that the second decision would have made otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Of which element of the payload; 0 where it is no batch.
     pub index: usize,
     pub what: What,
@@ -32,7 +30,7 @@ pub struct Difference {
 /// The respect in which two decisions differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub(crate) enum What {
     /// The payload falls into another number of elements; the elements are not compared then.
     Elements,
     /// One of the two makes no event, or they make events of different actions.
@@ -43,7 +41,7 @@ pub enum What {
 }
 
 /// The differences, element by element; empty if there is none. At most [`DIFFERENCES_MAX`].
-pub fn differences(is: &Decision, would_be: &Decision) -> Vec<Difference> {
+pub(crate) fn differences(is: &Decision, would_be: &Decision) -> Vec<Difference> {
     let (count, other) = (is.elements.len(), would_be.elements.len());
     if count != other {
         return vec![difference(0, What::Elements, Some(count.to_string()), Some(other.to_string()))];
@@ -53,7 +51,7 @@ pub fn differences(is: &Decision, would_be: &Decision) -> Vec<Difference> {
 }
 
 /// The differences between two decisions of one element. At most [`DIFFERENCES_MAX`].
-pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Vec<Difference> {
+pub(crate) fn element_differences(index: usize, is: &Element, would_be: &Element) -> Vec<Difference> {
     let (Element::Event(event), Element::Event(other)) = (is, would_be) else {
         let alike = matches!(
             (is, would_be),
@@ -80,7 +78,7 @@ pub fn element_differences(index: usize, is: &Element, would_be: &Element) -> Ve
 
 /// The differences between an event that was made of a batch and the events that the whole of it makes now, where no element is
 /// known to be the one that it was.
-pub fn event_differences(is: &Element, would_be: &[Element]) -> Vec<Difference> {
+pub(crate) fn event_differences(is: &Element, would_be: &[Element]) -> Vec<Difference> {
     let refused = would_be.iter().find(|element| matches!(element, Element::Refused { .. }));
     let event = would_be.iter().any(|element| matches!(element, Element::Event(_)));
     match (would_be, refused.or(would_be.first())) {
@@ -153,7 +151,7 @@ fn difference(index: usize, what: What, is: Option<String>, would_be: Option<Str
 }
 
 impl What {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             What::Elements => "elements",
             What::Verdict => "verdict",
@@ -164,14 +162,5 @@ impl What {
     }
 }
 
-/// One line for a person: `body $.severity: "low", would be "high"`.
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.as_deref().map(|path| format!(" {path}")).unwrap_or_default();
-        let [is, would_be] = [&self.is, &self.would_be].map(|value| value.as_deref().unwrap_or("missing"));
-        write!(f, "{}{path}: {is}, would be {would_be}", self.what.as_str())
-    }
-}
-
 /// More than a person reads of one payload; each is a few hundred bytes.
-pub const DIFFERENCES_MAX: usize = 50;
+pub(crate) const DIFFERENCES_MAX: usize = 50;

@@ -215,7 +215,7 @@ mod tests {
     use crate::rules::budget::Budget;
     use crate::yaml::{Findings, Source};
 
-    /// How many of a thousand rules are candidates for an element that matches the last but one.
+    /// The number of candidates among a thousand rules for an element that matches the last but one.
     fn candidates(when: &str) -> usize {
         candidates_among((0..1_000).map(|rule| when.replace('#', &rule.to_string())))
     }

@@ -1,4 +1,4 @@
-//! The reasons why no rule matched: what the rules looked at, and of that first what would have decided.
+//! No rule matched: the reasons, of which first what would have decided; and the rule that lacked least.
 
 use std::collections::HashMap;
 
@@ -6,6 +6,7 @@ use super::RuleSet;
 use super::budget::Budget;
 use super::condition::{Condition, Test};
 use super::path::{JsonPath, Scope};
+use super::trace::{ConditionTrace, Nearest};
 use super::value::shown;
 use crate::event::Violation;
 
@@ -27,6 +28,29 @@ pub(super) fn reasons(rules: &RuleSet, scope: Scope<'_>, ordering: &Budget) -> V
         return vec![Violation { path: "$".to_owned(), problem, found: None }];
     }
     reasons
+}
+
+/// The first of the rules that lack least, where none matched: the fewest tests would have to come out otherwise, and of
+/// those the seen values are nearest.
+pub(super) fn nearest(rules: &RuleSet, scope: Scope<'_>) -> Option<Nearest> {
+    let lacking = rules.rules.iter().filter_map(|rule| {
+        let mut lacks = Vec::new();
+        for test in failing(rule.when.as_ref()?, true, scope) {
+            test.holds(scope, Some(&mut lacks));
+        }
+        Some((rule, lacks))
+    });
+    let (rule, lacks) = lacking.min_by_key(|(_, lacks)| (lacks.len(), lacks.iter().map(distance).sum::<u32>()))?;
+    Some(Nearest { spot: rule.spot, rule: rule.name.to_string(), lacks })
+}
+
+/// The distance of the seen value from the one that a test asks for: it would nearly do, is another, or none.
+fn distance(test: &ConditionTrace) -> u32 {
+    match test {
+        ConditionTrace::Test { seen, .. } if seen.iter().any(|seen| seen.nearly) => 0,
+        ConditionTrace::Test { seen, .. } if seen.iter().all(|seen| seen.kind == "missing") => 2,
+        _ => 1,
+    }
 }
 
 fn reason(path: &JsonPath, scope: Scope<'_>) -> Violation {

@@ -135,7 +135,7 @@ pub(super) fn shortened_size(value: &Value) -> Option<usize> {
 }
 
 /// The first characters of a text, with an ellipsis where it goes on.
-pub fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
         None => text.to_owned(),
         Some(_) => {

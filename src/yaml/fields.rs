@@ -8,7 +8,7 @@ use super::{Finding, Findings, Key, Node, Place, Value, redact, shown};
 
 /// Finds something else where `expected` should stand, a mapping above all. One that was written into a variable or flag
 /// as in a file is a text there.
-pub fn not_a_mapping<'f>(
+pub(crate) fn not_a_mapping<'f>(
     node: &Node,
     path: impl Into<String>,
     expected: &str,
@@ -25,7 +25,7 @@ pub fn not_a_mapping<'f>(
 
 /// A mapping being read. Every `take` marks its key as known; [`Fields::finish`] reports the rest.
 #[derive(Debug)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     entries: Vec<(&'a Key, &'a Node)>,
     place: &'a Place,
     path: String,
@@ -34,7 +34,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of a mapping at `path`; anything but a mapping is an error.
-    pub fn of(node: &'a Node, path: impl Into<String>, findings: &mut Findings) -> Option<Fields<'a>> {
+    pub(crate) fn of(node: &'a Node, path: impl Into<String>, findings: &mut Findings) -> Option<Fields<'a>> {
         let path = path.into();
         match &node.value {
             Value::Map(entries) => Some(Fields {
@@ -51,34 +51,34 @@ impl<'a> Fields<'a> {
     }
 
     /// The mapping's own place, for a finding about something that is missing in it.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.place.clone()
     }
 
     /// The dotted path of this mapping.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// The dotted path of one of its keys.
-    pub fn path_of(&self, name: &str) -> String {
+    pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// The node at `name`, null included.
-    pub fn take(&mut self, name: &'static str) -> Option<&'a Node> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<&'a Node> {
         self.known.push(name);
         let index = self.entries.iter().position(|(key, _)| key.name == name)?;
         Some(self.entries.remove(index).1)
     }
 
     /// The node at `name`, where null counts as absent.
-    pub fn take_some(&mut self, name: &'static str) -> Option<&'a Node> {
+    pub(crate) fn take_some(&mut self, name: &'static str) -> Option<&'a Node> {
         self.take(name).filter(|node| !node.is_null())
     }
 
     /// The node at `name`; an error if it is absent or null.
-    pub fn require(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'a Node> {
+    pub(crate) fn require(&mut self, name: &'static str, findings: &mut Findings) -> Option<&'a Node> {
         let node = self.take_some(name);
         if node.is_none() {
             findings
@@ -89,31 +89,36 @@ impl<'a> Fields<'a> {
     }
 
     /// A string.
-    pub fn string(&mut self, name: &'static str, findings: &mut Findings) -> Option<String> {
+    pub(crate) fn string(&mut self, name: &'static str, findings: &mut Findings) -> Option<String> {
         let path = self.path_of(name);
         string(self.take_some(name)?, &path, findings)
     }
 
     /// The path of a file or folder.
-    pub fn file(&mut self, name: &'static str, findings: &mut Findings) -> Option<PathBuf> {
+    pub(crate) fn file(&mut self, name: &'static str, findings: &mut Findings) -> Option<PathBuf> {
         let path = self.path_of(name);
         file(self.take_some(name)?, &path, findings)
     }
 
     /// A boolean.
-    pub fn boolean(&mut self, name: &'static str, findings: &mut Findings) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, name: &'static str, findings: &mut Findings) -> Option<bool> {
         let path = self.path_of(name);
         boolean(self.take_some(name)?, &path, findings)
     }
 
     /// A whole number within `range`.
-    pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+    pub(crate) fn integer(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        findings: &mut Findings,
+    ) -> Option<u64> {
         let path = self.path_of(name);
         integer(self.take_some(name)?, &path, range, findings)
     }
 
     /// A duration within `range`, such as `500ms`, `10s`, `5m`, `24h`, `7d`.
-    pub fn duration_within(
+    pub(crate) fn duration_within(
         &mut self,
         name: &'static str,
         range: RangeInclusive<Duration>,
@@ -124,7 +129,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A size in bytes within `range`, such as `256KiB`, `4GiB`, `1MB`.
-    pub fn size_within(
+    pub(crate) fn size_within(
         &mut self,
         name: &'static str,
         range: RangeInclusive<u64>,
@@ -135,7 +140,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A size in bytes within `range`; none also for the word `auto`.
-    pub fn size_or_auto(
+    pub(crate) fn size_or_auto(
         &mut self,
         name: &'static str,
         range: RangeInclusive<u64>,
@@ -147,7 +152,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A number, whole or not, within `range`.
-    pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>, findings: &mut Findings) -> Option<f64> {
+    pub(crate) fn number(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<f64>,
+        findings: &mut Findings,
+    ) -> Option<f64> {
         let path = self.path_of(name);
         let node = self.take_some(name)?;
         let value = match &node.value {
@@ -159,7 +169,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         name: &'static str,
         choices: &[(&'static str, T)],
@@ -170,13 +180,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of a mapping within this one.
-    pub fn section(&mut self, name: &'static str, findings: &mut Findings) -> Option<Fields<'a>> {
+    pub(crate) fn section(&mut self, name: &'static str, findings: &mut Findings) -> Option<Fields<'a>> {
         let path = self.path_of(name);
         Fields::of(self.take_some(name)?, path, findings)
     }
 
     /// The fields of a mapping within this one; where it is absent, fields of which all are absent.
-    pub fn section_or_empty(&mut self, name: &'static str, findings: &mut Findings) -> Fields<'a> {
+    pub(crate) fn section_or_empty(&mut self, name: &'static str, findings: &mut Findings) -> Fields<'a> {
         let path = self.path_of(name);
         let node = self.take_some(name).unwrap_or(&EMPTY);
         let fields = Fields::of(node, path.clone(), findings);
@@ -184,28 +194,28 @@ impl<'a> Fields<'a> {
     }
 
     /// The key `name` is there and not taken yet, null included.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
     }
 
     /// The keys that are not taken yet.
-    pub fn unknown(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &'a str> {
         self.entries.iter().map(|(key, _)| key.name.as_str())
     }
 
     /// [`Fields::finish`] will report an error. The value that a misnamed key was to have is then no second mistake.
-    pub fn misnamed(&self) -> bool {
+    pub(crate) fn misnamed(&self) -> bool {
         self.entries.iter().any(|(key, _)| !matches!(key.place, Place::Environment(_)))
     }
 
     /// The keys that are not taken yet, for a mapping whose keys are the user's own (sources, header names).
-    pub fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
+    pub(crate) fn rest(&mut self) -> Vec<(&'a Key, &'a Node)> {
         std::mem::take(&mut self.entries)
     }
 
     /// Reports every key that nobody asked for, with the nearest name that somebody did. An environment variable
     /// may have been set by others for themselves (Kubernetes names them after services), so it is only a warning.
-    pub fn finish(self, findings: &mut Findings) {
+    pub(crate) fn finish(self, findings: &mut Findings) {
         for (key, node) in &self.entries {
             // A key without a value may be a value without its key: `{ hunter }`.
             let may_be_secret = node.is_null() || redact::is_sensitive(&self.path);
@@ -236,8 +246,13 @@ fn with_levels(variable: &str, name: &str, known: &[&str]) -> Option<String> {
     Some(variable.replacen(&format!("{level}_"), &format!("{level}__"), 1))
 }
 
+/// Reads each of a list's items by its path, so that all mistakes are found. Those that can't be used are left out.
+pub(crate) fn each<'n, T>(items: &'n [Node], path: &str, mut read: impl FnMut(&'n Node, &str) -> Option<T>) -> Vec<T> {
+    items.iter().enumerate().filter_map(|(index, item)| read(item, &format!("{path}[{index}]"))).collect()
+}
+
 /// A string, from a node at `path`.
-pub fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String> {
+pub(crate) fn string(node: &Node, path: &str, findings: &mut Findings) -> Option<String> {
     match &node.value {
         Value::String(text) => Some(text.clone()),
         _ => mismatch(node, path, "a string", findings),
@@ -255,7 +270,7 @@ pub fn file(node: &Node, path: &str, findings: &mut Findings) -> Option<PathBuf>
 }
 
 /// A boolean, from a node at `path`.
-pub fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool> {
+pub(crate) fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool> {
     match &node.value {
         Value::Bool(value) => Some(*value),
         Value::String(text) if matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off" | "y" | "n") => {
@@ -269,7 +284,7 @@ pub fn boolean(node: &Node, path: &str, findings: &mut Findings) -> Option<bool>
 }
 
 /// A whole number within `range`, from a node at `path`.
-pub fn integer(node: &Node, path: &str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
+pub(crate) fn integer(node: &Node, path: &str, range: RangeInclusive<u64>, findings: &mut Findings) -> Option<u64> {
     let value = match &node.value {
         Value::Number(number) => number.as_u64().filter(|value| range.contains(value)),
         _ => None,
@@ -280,7 +295,7 @@ pub fn integer(node: &Node, path: &str, range: RangeInclusive<u64>, findings: &m
 }
 
 /// A duration within `range`, from a node at `path`: a number and `ms`, `s`, `m`, `h` or `d`.
-pub fn duration_within(
+pub(crate) fn duration_within(
     node: &Node,
     path: &str,
     range: RangeInclusive<Duration>,
@@ -294,7 +309,7 @@ pub fn duration_within(
 }
 
 /// A duration as text: a number and `ms`, `s`, `m`, `h` or `d`; none if it is anything else, or too long.
-pub fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     quantity(text, &DURATIONS).map(Duration::from_millis).filter(|duration| ANY_DURATION.contains(duration))
 }
 
@@ -314,7 +329,12 @@ fn size_within(node: &Node, path: &str, or: &str, range: RangeInclusive<u64>, fi
 }
 
 /// One of a few words, from a node at `path`.
-pub fn choice<T: Copy>(node: &Node, path: &str, choices: &[(&'static str, T)], findings: &mut Findings) -> Option<T> {
+pub(crate) fn choice<T: Copy>(
+    node: &Node,
+    path: &str,
+    choices: &[(&'static str, T)],
+    findings: &mut Findings,
+) -> Option<T> {
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     let Some(text) = node.as_str() else {
         return mismatch(node, path, &format!("one of {}", names.join(", ")), findings);
@@ -364,7 +384,7 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// A duration as one would write it here, by the largest unit that leaves it whole.
-pub fn spell_duration(duration: Duration) -> String {
+pub(crate) fn spell_duration(duration: Duration) -> String {
     spell(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS)
 }
 
@@ -399,7 +419,7 @@ const SIZES: [(&str, u64); 9] = [
 static EMPTY: Node = Node { value: Value::Map(Vec::new()), place: Place::Default };
 
 /// Up to a hundred years: beyond them, adding a duration to a clock could overflow.
-pub const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(100 * 365 * 86_400);
+pub(crate) const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {

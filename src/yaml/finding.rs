@@ -147,7 +147,7 @@ impl Finding {
 }
 
 /// The name among `names` that a typing mistake would turn into `found`, if any is near enough.
-pub fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = found.to_lowercase().replace('-', "_");
     let length = folded.chars().count();
     names

@@ -24,7 +24,7 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
         nodes: 0,
         copied_bytes: 0,
     };
-    for next in Parser::new_from_str_with_options(&source.text, options(false)) {
+    for next in Parser::new_from_str_with_options(&source.text, options()) {
         match next {
             Ok((event, span)) => match builder.take(event, span) {
                 Ok(true) => {}
@@ -41,42 +41,13 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
     Some(builder.root.unwrap_or_else(|| Node::new(Value::Null, end)))
 }
 
-/// A comment, by where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Comment {
-    /// In bytes of the text.
-    pub(super) start: usize,
-    /// A quote or bracket ends what stands before it. A plain text ends where the comment begins, and may have been meant
-    /// to go on.
-    pub(super) behind_end: bool,
-}
-
-/// The comments of a text in their order, up to where it is no YAML: behind that, what looks like a comment may be the
-/// rest of a value.
-pub(super) fn comments(text: &str) -> Vec<Comment> {
-    let mut comments = Vec::new();
-    let mut behind_end = false;
-    for next in Parser::new_from_str_with_options(text, options(true)) {
-        let Ok((event, span)) = next else { break };
-        let Some(range) = span.byte_range() else { break };
-        match event {
-            Event::Comment(..) => comments.push(Comment { start: range.start, behind_end }),
-            Event::Scalar(_, style, ..) => behind_end = style != ScalarStyle::Plain,
-            // Collections in block style end without a character.
-            Event::MappingEnd | Event::SequenceEnd if !range.is_empty() => behind_end = true,
-            _ => {}
-        }
-    }
-    comments
-}
-
-/// The parser's settings. Comments only where they are asked for, and then however many follow each other.
-fn options(comments: bool) -> Options {
+/// The parser's settings. Comments are passed over, however many follow each other.
+fn options() -> Options {
     granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
         strict_indentation: false,
-        emit_comments: comments,
+        emit_comments: false,
         max_buffered_comment_events: usize::MAX,
     }
 }
@@ -475,28 +446,6 @@ mod tests {
         let (tree, findings) =
             read(&format!("{comments}a:\n{comments}  - b: 1\n{comments}  - c: [x,\n{comments}  y]\n"));
         assert!(tree.is_some() && findings.is_empty(), "{findings:?}");
-    }
-
-    #[test]
-    fn a_comment_is_found_where_the_value_before_it_is_over() {
-        for (text, comment) in [
-            ("a: b # x\n", Some((5, false))),
-            ("a: b' # x\n", Some((6, false))),
-            ("a: 'b # c' # x\n", Some((11, true))),
-            ("# y\na: { b: \"c\" } # x\nd: # z\n", Some((18, true))),
-            ("a: { b: c } # y\nd: e # x\n", Some((21, false))),
-            ("a: b#x\n", None),
-            ("a: 'b # x\n  c'\n", None),
-            ("a: |\n  b # x\n", None),
-            ("a: 'b # x\n", None),
-            ("a: \"b\" c # x\n", None),
-        ] {
-            let at = text.find('x').unwrap();
-            let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1)..at + 1;
-            let source = Source::new("x.yaml".into(), text.into()).as_private();
-            let found = source.comment_in(line).map(|Comment { start, behind_end }| (start, behind_end));
-            assert_eq!(found, comment, "{text}");
-        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use super::Value;
 
 /// A number that has no value here: infinite, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotFinite;
+pub(crate) struct NotFinite;
 
 /// The value of an unquoted, untagged scalar.
-pub fn plain(text: &str) -> Result<Value, NotFinite> {
+pub(crate) fn plain(text: &str) -> Result<Value, NotFinite> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),

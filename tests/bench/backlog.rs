@@ -1,7 +1,7 @@
 //! Many events wait: how long a start over them takes, what memory they cost, whether senders notice them, and how
 //! fast they are delivered.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,9 +15,10 @@ use gander::exports::journal::{self, Journal, Lock, NewEvent, Raw};
 use gander::exports::trace_context::TraceContext;
 
 use crate::load::{self, Pace, TOKEN};
-use crate::process::{self, Process};
+use crate::machine::Machine;
+use crate::process::Process;
 use crate::systems::{self, Setup, Upstream};
-use crate::{Result, machine, pki};
+use crate::{Result, pki};
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
@@ -30,23 +31,13 @@ pub(crate) struct Plan {
     /// `upstream.rate_limit` while they are delivered
     #[arg(long, default_value_t = 2_000)]
     per_second: u32,
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Where the journal is written; must be a real disk
-    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
-    scratch: PathBuf,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 pub(crate) fn measure(plan: &Plan) -> Result<()> {
-    std::fs::create_dir_all(&plan.scratch)?;
-    let scratch = tempfile::tempdir_in(&plan.scratch)?;
-    for fact in machine::describe(&plan.scratch) {
-        println!("{fact}");
-    }
-    process::pin_self(plan.load_core)?;
-    pki::make(scratch.path())?;
+    let (scratch, facts) = plan.machine.prepare()?;
+    facts.iter().for_each(|fact| println!("{fact}"));
     let data = scratch.path().join("data");
     eprintln!("writing {} events …", plan.events);
     fill(&data, plan.events, State::Queued)?;
@@ -54,7 +45,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     // Nobody listens there.
     let nowhere = systems::free_address()?;
     let setup = Setup { scratch: scratch.path(), data: &data, upstream: nowhere, concurrency: 16 };
-    let relay = Relay::start(plan.core, &setup, 1_000_000)?;
+    let relay = Relay::start(plan.machine.core, &setup, 1_000_000)?;
     println!("ready after a start over {} events: {:.2} s", plan.events, relay.ready.as_secs_f64());
     relay.tell_memory("at the start")?;
     relay.tell_latency(plan, scratch.path(), "while all of them wait")?;
@@ -62,9 +53,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
     drop(relay);
 
     let served = ["upstream".to_owned(), "--pki".to_owned(), scratch.path().display().to_string()];
-    let upstream = Upstream::start(plan.load_core, &std::env::current_exe()?, &served)?;
+    let upstream = Upstream::start(plan.machine.load_core, &std::env::current_exe()?, &served)?;
     let setup = Setup { upstream: upstream.address, ..setup };
-    let relay = Relay::start(plan.core, &setup, plan.per_second)?;
+    let relay = Relay::start(plan.machine.core, &setup, plan.per_second)?;
     // The allowed burst is over by then.
     sleep(Duration::from_secs(2));
     let (before, start) = (upstream.answered()?, Instant::now());
@@ -164,7 +155,7 @@ impl Relay {
 
     fn tell_latency(&self, plan: &Plan, scratch: &Path, when: &str) -> Result<()> {
         let pace = Pace::Kept { seconds: plan.seconds, rate: Some(RATE) };
-        let sent = systems::send(plan.load_core, scratch, self.address, PATH, CONNECTIONS, pace)?;
+        let sent = systems::send(plan.machine.load_core, scratch, self.address, PATH, CONNECTIONS, pace)?;
         println!(
             "{RATE} events a second {when}: {} acknowledged, p50 {:.2} ms, p99 {:.2} ms, refused {:?}, failed {}",
             sent.acknowledged,

@@ -1,11 +1,42 @@
-//! What the figures were measured on.
+//! The machine that the figures are measured on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Args;
+use tempfile::TempDir;
+
+use crate::{Result, pki, process};
+
+/// The parts of the machine that a plan uses.
+#[derive(Args, Debug)]
+pub(crate) struct Machine {
+    /// The core of the system under test
+    #[arg(long, default_value_t = 0)]
+    pub(crate) core: usize,
+    /// The core of load and upstream
+    #[arg(long, default_value_t = 1)]
+    pub(crate) load_core: usize,
+    /// Where the journal is written; must be a real disk
+    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
+    scratch: PathBuf,
+}
+
+impl Machine {
+    /// Takes the load's core, and makes a directory for the run, with certificates. Beside it, facts about the machine.
+    pub(crate) fn prepare(&self) -> Result<(TempDir, Vec<String>)> {
+        fs::create_dir_all(&self.scratch)?;
+        let scratch = tempfile::tempdir_in(&self.scratch)?;
+        let facts = describe(&self.scratch);
+        process::pin_self(self.load_core)?;
+        pki::make(scratch.path())?;
+        Ok((scratch, facts))
+    }
+}
+
 /// One line a fact; a fact that can't be had is left out.
-pub(crate) fn describe(scratch: &Path) -> Vec<String> {
+fn describe(scratch: &Path) -> Vec<String> {
     let processor = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_owned())

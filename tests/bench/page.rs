@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -14,7 +13,7 @@ use gander::exports::event::State;
 use crate::backlog::{Relay, fill};
 use crate::load::Pace;
 use crate::systems::{self, Setup, Upstream, get};
-use crate::{Result, machine, pki, process};
+use crate::{Result, machine::Machine};
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
@@ -30,30 +29,20 @@ pub(crate) struct Plan {
     /// Rounds, each without a page and with one
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Where the journal is written; must be a real disk
-    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
-    scratch: PathBuf,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 pub(crate) fn measure(plan: &Plan) -> Result<()> {
-    std::fs::create_dir_all(&plan.scratch)?;
-    let scratch = tempfile::tempdir_in(&plan.scratch)?;
-    for fact in machine::describe(&plan.scratch) {
-        println!("{fact}");
-    }
-    process::pin_self(plan.load_core)?;
-    pki::make(scratch.path())?;
+    let (scratch, facts) = plan.machine.prepare()?;
+    facts.iter().for_each(|fact| println!("{fact}"));
     let data = scratch.path().join("data");
     eprintln!("writing {} events …", plan.events);
     let middle = fill(&data, plan.events, State::Delivered)? + plan.events / 2;
     let served = ["upstream".to_owned(), "--pki".to_owned(), scratch.path().display().to_string()];
-    let upstream = Upstream::start(plan.load_core, &std::env::current_exe()?, &served)?;
+    let upstream = Upstream::start(plan.machine.load_core, &std::env::current_exe()?, &served)?;
     let setup = Setup { scratch: scratch.path(), data: &data, upstream: upstream.address, concurrency: 16 };
-    let relay = Relay::start(plan.core, &setup, 1_000_000)?;
+    let relay = Relay::start(plan.machine.core, &setup, 1_000_000)?;
     println!("ready after a start over {} events: {:.2} s", plan.events, relay.ready.as_secs_f64());
     println!("search index made: {:.1} s after the start", indexed(relay.admin)?.as_secs_f64());
     tell_views(plan, relay.admin, middle)?;
@@ -133,7 +122,7 @@ impl Cost {
     fn of(plan: &Plan, relay: &Relay, scratch: &std::path::Path) -> Result<Cost> {
         let before = relay.process.cpu_seconds()?;
         let pace = Pace::Kept { seconds: plan.while_open / RATE, rate: Some(RATE) };
-        let sent = systems::send(plan.load_core, scratch, relay.address, PATH, CONNECTIONS, pace)?;
+        let sent = systems::send(plan.machine.load_core, scratch, relay.address, PATH, CONNECTIONS, pace)?;
         systems::drained(relay.admin)?;
         let cpu = relay.process.cpu_seconds()? - before;
         Ok(Cost { us_an_event: cpu * 1e6 / sent.acknowledged as f64, resident_kib: relay.process.resident_kib()? })

@@ -1,10 +1,10 @@
-//! What an event costs: a bare server, a bare proxy and the relay, measured in one run on this machine.
+//! Measures the cost of an event: a bare server, a bare proxy and the relay, in one run on this machine.
 //!
 //! ```text
 //! cargo bench --bench relay -- run
 //! ```
 //!
-//! What a backlog costs, a million events unless told otherwise:
+//! The cost of a backlog, a million events unless told otherwise:
 //!
 //! ```text
 //! cargo bench --bench relay -- backlog
@@ -16,7 +16,7 @@
 //! cargo bench --bench relay -- page
 //! ```
 //!
-//! What deciding costs by the number of rules, in instructions (needs valgrind):
+//! The cost of deciding by the number of rules, in instructions (needs valgrind):
 //!
 //! ```text
 //! cargo bench --bench relay -- rules
@@ -118,18 +118,11 @@ struct Run {
     /// Let the upstream offer HTTP/2
     #[arg(long)]
     h2: bool,
-    /// The core of the system under test
-    #[arg(long, default_value_t = 0)]
-    core: usize,
-    /// The core of load and upstream
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Where the journal is written; must be a real disk
-    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
-    scratch: PathBuf,
+    #[command(flatten)]
+    machine: machine::Machine,
 }
 
-/// What every server of a run is given.
+/// The arguments of every server of a run.
 #[derive(Args, Debug)]
 struct Served {
     /// Directory with the certificate, its key and the trusted root
@@ -168,11 +161,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(run: &Run) -> Result<()> {
-    std::fs::create_dir_all(&run.scratch)?;
-    let scratch = tempfile::tempdir_in(&run.scratch)?;
-    let machine = machine::describe(&run.scratch);
-    process::pin_self(run.load_core)?;
-    pki::make(scratch.path())?;
+    let (scratch, machine) = run.machine.prepare()?;
     let systems = systems::chosen(run)?;
     let mut rows: Vec<report::Measured> = Vec::new();
     for round in 1..=run.rounds {
@@ -210,5 +199,5 @@ fn measure_one(run: &Run, system: &systems::System, scratch: &std::path::Path) -
     })
 }
 
-/// What a process does after its first answer (freeing, background work) is over by then.
+/// A process's work after its first answer (freeing, background work) is over by then.
 const SETTLE: Duration = Duration::from_secs(1);

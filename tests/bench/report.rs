@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Run;
 use crate::load::Sent;
 
-/// What one system did; of several rounds the best of each figure, since other work on the machine
+/// The figures of one system; of several rounds the best of each figure, since other work on the machine
 /// only adds to it; of the peak of memory the highest.
 pub(crate) struct Measured {
     pub(crate) name: String,
@@ -17,13 +17,13 @@ pub(crate) struct Measured {
     pub(crate) phases: Vec<Phase>,
 }
 
-/// What one load did to it.
+/// The figures of one load.
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
     pub(crate) sent: Sent,
     /// From the first request until the last event was delivered.
     pub(crate) cpu_seconds: f64,
-    /// What load and upstream cost meanwhile, on their core.
+    /// The CPU time of load and upstream meanwhile, on their core.
     pub(crate) load_core_seconds: f64,
     pub(crate) seconds: f64,
     pub(crate) written_bytes: u64,
@@ -69,8 +69,8 @@ pub(crate) fn render(run: &Run, machine: &[String], rows: &[Measured]) -> String
             "load: 1 KB bodies, an id each, {} connections, TLS 1.3; core {} for the system, core {} for load and \
              upstream ({}); best of {} round(s) by CPU",
             run.connections,
-            run.core,
-            run.load_core,
+            run.machine.core,
+            run.machine.load_core,
             if run.h2 { "HTTP/2" } else { "HTTP/1.1" },
             run.rounds,
         ),
@@ -128,7 +128,7 @@ fn phase_row(text: &mut String, row: &Measured, phase: &Phase, proxy: Option<f64
     );
 }
 
-/// What makes a figure doubtful is said below the table.
+/// Doubts about a figure are said below the table.
 fn doubts(text: &mut String, row: &Measured, phase: &Phase) {
     let sent = &phase.sent;
     if !sent.refused.is_empty() {

@@ -1,4 +1,4 @@
-//! What deciding an event costs by the number of rules, and what reading it costs by `json`, in instructions: no other work
+//! Measures deciding an event by the number of rules, and reading it by `json`, in instructions: no other work
 //! on the machine changes them.
 //!
 //! Each figure is the difference of two runs under valgrind, over few and over many events, so that loading the rules
@@ -43,7 +43,7 @@ pub(crate) struct Read {
     events: usize,
 }
 
-/// How the rules of a file tell events apart; `#` is the rule's number. The event matches the last but one.
+/// The ways in which the rules of a file tell events apart; `#` is the rule's number. The event matches the last but one.
 const SHAPES: [(&str, &str); 4] = [
     ("one path", "{ path: $.service, equals: service-# }"),
     ("any case", "{ path: $.service, equals: SERVICE-#, ignore_case: true }"),

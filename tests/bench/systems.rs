@@ -108,7 +108,7 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
     };
     let upstream = match system {
         System::BareServer => None,
-        _ => Some(Upstream::start(run.load_core, &bench, &served("upstream"))?),
+        _ => Some(Upstream::start(run.machine.load_core, &bench, &served("upstream"))?),
     };
     let started;
     let (mut process, address, path, admin) = match (system, &upstream) {
@@ -116,7 +116,7 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
             let mut arguments = served("bare-proxy");
             arguments.extend(["--upstream".to_owned(), upstream.address.to_string()]);
             started = Instant::now();
-            let mut process = Process::start(run.core, &bench, &arguments, &[])?;
+            let mut process = Process::start(run.machine.core, &bench, &arguments, &[])?;
             let address = process.line()?.parse()?;
             (process, address, "/", None)
         }
@@ -130,12 +130,13 @@ pub(crate) fn start<'a>(run: &'a Run, system: &System, scratch: &'a Path) -> Res
             let mut environment = vec![("GANDER_BENCH_TOKEN", TOKEN)];
             environment.extend(proxy.as_deref().map(|url| ("GANDER_UPSTREAM__PROXY", url)));
             started = Instant::now();
-            let process = Process::start(run.core, Path::new(env!("CARGO_BIN_EXE_gander")), &arguments, &environment)?;
+            let process =
+                Process::start(run.machine.core, Path::new(env!("CARGO_BIN_EXE_gander")), &arguments, &environment)?;
             (process, address, "/hooks/bench", Some(admin))
         }
         _ => {
             started = Instant::now();
-            let mut process = Process::start(run.core, &bench, &served("bare-server"), &[])?;
+            let mut process = Process::start(run.machine.core, &bench, &served("bare-server"), &[])?;
             let address = process.line()?.parse()?;
             (process, address, "/", None)
         }
@@ -181,7 +182,7 @@ impl Running<'_> {
 
     fn send(&self, pace: Pace) -> Result<Sent> {
         let connections = self.run.connections;
-        send(self.run.load_core, self.scratch, self.address, self.path, connections, pace)
+        send(self.run.machine.load_core, self.scratch, self.address, self.path, connections, pace)
     }
 
     fn drained(&self) -> Result<()> {

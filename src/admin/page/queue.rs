@@ -11,7 +11,8 @@ use super::layout::{Frame, Place};
 use super::parts::{number, prose, time_or};
 use crate::admin::State;
 use crate::admin::queue::{Question, Unanswered, current};
-use crate::advice::queue::{drain, list, retrying, sentence, standing};
+use crate::advice::list;
+use crate::advice::queue::{drain, retrying, sentence, standing};
 use crate::clock::WallTime;
 use crate::text::grouped;
 

@@ -9,7 +9,7 @@ use crate::self_check::repeated;
 use crate::yaml::{Findings, Place};
 
 /// The warnings of a start or a reload: the self check of this configuration, by the filters beside it.
-pub fn self_check_beside(config: &Config) -> Findings {
+pub(crate) fn self_check_beside(config: &Config) -> Findings {
     let mut findings = Findings::new();
     if let Some(section) = &config.self_check {
         let filters = match &config.filters {
@@ -23,7 +23,7 @@ pub fn self_check_beside(config: &Config) -> Findings {
 
 /// Decides both payloads by the rules, and holds what would be sent against the filters if there are any, with the name of
 /// their file.
-pub fn self_check(
+pub(crate) fn self_check(
     section: &SelfCheckSection,
     sources: &[SourceConfig],
     filters: Option<(&Filters, &str)>,

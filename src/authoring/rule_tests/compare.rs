@@ -1,4 +1,4 @@
-//! What differs between what a test expects and what came of its payload.
+//! Compares what a test expects with what came of its payload.
 
 use serde_json::{Map, Value};
 
@@ -31,7 +31,7 @@ pub(super) fn differences(test: &Test, rules: &RuleSet, decision: &Decision, pla
 struct At<'a> {
     /// As a person writes it, `events[0].body.state`.
     path: String,
-    /// What stands there, or the nearest thing around it that is written.
+    /// The node there, or the nearest one around it that is written.
     node: &'a Node,
 }
 

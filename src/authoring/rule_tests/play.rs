@@ -34,7 +34,7 @@ pub(super) fn file(file: &TestFile, rules: &RuleSet, mut coverage: Option<&mut C
         .collect()
 }
 
-/// What tests of a file share.
+/// The state that tests of a file share.
 struct World {
     dedup: Dedup,
     callgoose: Option<Standin>,

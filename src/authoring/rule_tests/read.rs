@@ -14,12 +14,12 @@ use crate::inbound::{Accept, Decoded, NotJson, TakenBy, read_payload};
 use crate::journal::dedup;
 use crate::lenient_json::{JsonReading, Repairs};
 use crate::rules::RuleSet;
-use crate::yaml::fields::ANY_DURATION;
+use crate::yaml::fields::{ANY_DURATION, each, string};
 use crate::yaml::{Fields, Findings, Node, Place, Source, Value, parse};
 
 /// A test file, ready to be played.
 #[derive(Debug)]
-pub struct TestFile {
+pub(crate) struct TestFile {
     /// The path of the rules that it tests.
     pub rules: PathBuf,
     /// Where it names them.
@@ -40,9 +40,9 @@ pub struct TestFile {
 pub(super) struct Test {
     pub(super) name: String,
     pub(super) line: usize,
-    /// How much later than the test before it.
+    /// The time since the test before it.
     pub(super) after: Duration,
-    /// Whether nothing is remembered of the tests before it.
+    /// Nothing is remembered of the tests before it.
     pub(super) fresh: bool,
     pub(super) payload: Decoded,
     pub(super) expect: Expect,
@@ -50,7 +50,7 @@ pub(super) struct Test {
     pub(super) expect_node: Node,
 }
 
-/// What a test says; what it does not name is not looked at.
+/// The expectation of a test; what it does not name is not looked at.
 #[derive(Debug, Default)]
 pub(super) struct Expect {
     pub(super) verdict: Option<&'static str>,
@@ -81,7 +81,7 @@ pub(super) struct ExpectedError {
 
 impl TestFile {
     /// Compiles the rules that it names.
-    pub fn compile_rules(&self, findings: &mut Findings) -> Option<RuleSet> {
+    pub(crate) fn compile_rules(&self, findings: &mut Findings) -> Option<RuleSet> {
         match read_source(&self.rules) {
             Ok(source) => RuleSet::compile(&source, findings),
             Err(unreadable) => {
@@ -92,7 +92,7 @@ impl TestFile {
     }
 
     /// The payloads that an event is expected of, each with its test's number and the place where it says so.
-    pub fn alerts(&self) -> impl Iterator<Item = (usize, &Json, &Place)> {
+    pub(crate) fn alerts(&self) -> impl Iterator<Item = (usize, &Json, &Place)> {
         let alerts = self.tests.iter().enumerate().filter(|(_, test)| test.expect.is_event());
         alerts.map(|(index, test)| (index, &test.payload.value, &test.expect_node.place))
     }
@@ -107,7 +107,7 @@ impl Expect {
 /// Reads a test file, and the payloads and filters that it names; paths in it are relative to it. `filters` judge its
 /// events where it names none of its own; `files` notes what is read. With an error among the findings it is not to be
 /// played.
-pub fn read(
+pub(crate) fn read(
     source: &Arc<Source>,
     filters: Option<&Arc<Source>>,
     files: &mut FileStamps,
@@ -124,11 +124,11 @@ pub fn read(
     let mut fields = Fields::of(&node, "", findings)?;
     let rules_node = fields.require("rules", findings);
     let rules = rules_node.and_then(|node| {
-        let name = crate::yaml::fields::string(node, "rules", findings)?;
+        let name = string(node, "rules", findings)?;
         Some((folder.join(name), node.place.clone()))
     });
     let own_filters = fields.take_some("filters").and_then(|node| {
-        let name = crate::yaml::fields::string(node, "filters", findings)?;
+        let name = string(node, "filters", findings)?;
         let path = folder.join(name);
         files.note(&path);
         match read_source(&path) {
@@ -211,7 +211,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
     let line = fields.place().line_column().map_or(0, |(line, _)| line);
     let name = fields.require("name", findings);
     let name = name.and_then(|node| {
-        let name = crate::yaml::fields::string(node, &fields.path_of("name"), findings)?;
+        let name = string(node, &fields.path_of("name"), findings)?;
         if name.trim().is_empty() {
             findings.error(node.place.clone(), fields.path_of("name"), "a test's name can't be blank");
         }
@@ -243,7 +243,7 @@ fn test(mut fields: Fields<'_>, beside: &mut Beside<'_>, findings: &mut Findings
 }
 
 fn payload_of(node: &Node, at: &str, beside: &mut Beside<'_>, findings: &mut Findings) -> Option<Decoded> {
-    let name = crate::yaml::fields::string(node, at, findings)?;
+    let name = string(node, at, findings)?;
     let path = beside.folder.join(&name);
     beside.files.note(&path);
     let bytes = match read_bytes(&path, PAYLOAD_BYTES_MAX) {
@@ -272,13 +272,13 @@ fn expect(mut fields: Fields<'_>, filters: bool, findings: &mut Findings) -> Exp
     let mut expect = Expect { verdict: fields.choice("verdict", &VERDICTS, &mut found), ..Expect::default() };
     if let Some(node) = fields.take_some("events") {
         let at = fields.path_of("events");
-        expect.events = list(node, &at, &mut found)
-            .map(|items| items.into_iter().filter_map(|(item, at)| event(item, &at, filters, &mut found)).collect());
+        let items = list(node, &at, &mut found);
+        expect.events = items.map(|items| each(items, &at, |item, at| event(item, at, filters, &mut found)));
     }
     if let Some(node) = fields.take_some("errors") {
         let at = fields.path_of("errors");
-        expect.errors = list(node, &at, &mut found)
-            .map(|items| items.into_iter().filter_map(|(item, at)| error(item, &at, &mut found)).collect());
+        let items = list(node, &at, &mut found);
+        expect.errors = items.map(|items| each(items, &at, |item, at| error(item, at, &mut found)));
     }
     let Expect { verdict, events, errors } = &expect;
     let is_empty = verdict.is_none() && events.is_none() && errors.is_none();
@@ -337,22 +337,18 @@ fn event(node: &Node, at: &str, filters: bool, findings: &mut Findings) -> Optio
 fn error(node: &Node, at: &str, findings: &mut Findings) -> Option<ExpectedError> {
     let mut fields = Fields::of(node, at, findings)?;
     let path = fields.require("path", findings);
-    let path = path.and_then(|node| crate::yaml::fields::string(node, &fields.path_of("path"), findings));
+    let path = path.and_then(|node| string(node, &fields.path_of("path"), findings));
     let problem = fields.string("problem", findings);
     fields.finish(findings);
     Some(ExpectedError { path: path?, problem })
 }
 
-fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<Vec<(&'a Node, String)>> {
-    match &node.value {
-        Value::List(items) => {
-            Some(items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect())
-        }
-        _ => {
-            findings.error(node.place.clone(), at, format!("expected a list, found {}", node.kind()));
-            None
-        }
+fn list<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Option<&'a [Node]> {
+    if let Value::List(items) = &node.value {
+        return Some(items);
     }
+    findings.error(node.place.clone(), at, format!("expected a list, found {}", node.kind()));
+    None
 }
 
 const VERDICTS: [(&str, &str); 3] = [("events", "events"), ("ignored", "ignored"), ("refused", "refused")];
@@ -360,7 +356,7 @@ const STATUSES: [(&str, &str); 2] = [("queued", "queued"), ("duplicate", "duplic
 const ACTIONS: [(&str, Action); 2] = [("trigger", Action::Trigger), ("resolve", Action::Resolve)];
 /// The largest `listen.max_body`, which no payload exceeds.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
-/// What helps where a file that is named can't be read.
+/// The remedy where a file that is named can't be read.
 const RELATIVE: &str = "the path is relative to this file";
 /// The relay's own default.
 const WINDOW: Duration = Duration::from_secs(600);

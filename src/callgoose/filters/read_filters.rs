@@ -6,7 +6,7 @@ use super::{
     Filters, ITEM_CHARS_MAX, ITEMS_MAX, KeyFilter, RESOLVE_KEYS_MAX, Resolve, Service, TRIGGER_FILTERS_MAX,
     TRIGGER_KEYS_MAX, Trigger,
 };
-use crate::yaml::fields::string;
+use crate::yaml::fields::{each, string};
 use crate::yaml::{Fields, Findings, Node, Source, Value, parse};
 
 impl Filters {
@@ -79,11 +79,8 @@ fn service(node: &Node, path: &str, findings: &mut Findings) -> Option<Service> 
 }
 
 fn triggers(node: &Node, path: &str, findings: &mut Findings) -> Vec<Trigger> {
-    list(node, path, 1, TRIGGER_FILTERS_MAX, "trigger filters in a service", findings)
-        .iter()
-        .enumerate()
-        .filter_map(|(index, node)| trigger(node, &format!("{path}[{index}]"), findings))
-        .collect()
+    let triggers = list(node, path, 1, TRIGGER_FILTERS_MAX, "trigger filters in a service", findings);
+    each(triggers, path, |node, path| trigger(node, path, findings))
 }
 
 fn trigger(node: &Node, path: &str, findings: &mut Findings) -> Option<Trigger> {
@@ -114,11 +111,8 @@ fn keys(fields: &mut Fields<'_>, max: usize, findings: &mut Findings) -> Vec<Key
         return Vec::new();
     };
     let what = if max == TRIGGER_KEYS_MAX { "keys in a trigger filter" } else { "key in the resolve filter" };
-    list(node, &path, 1, max, what, findings)
-        .iter()
-        .enumerate()
-        .filter_map(|(index, node)| key_filter(node, &format!("{path}[{index}]"), findings))
-        .collect()
+    let keys = list(node, &path, 1, max, what, findings);
+    each(keys, &path, |node, path| key_filter(node, path, findings))
 }
 
 fn key_filter(node: &Node, path: &str, findings: &mut Findings) -> Option<KeyFilter> {
@@ -129,11 +123,10 @@ fn key_filter(node: &Node, path: &str, findings: &mut Findings) -> Option<KeyFil
     };
     let path = fields.path_of("contains");
     let contains = match fields.require("contains", findings) {
-        Some(node) => list(node, &path, 1, ITEMS_MAX, "items in a key", findings)
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| item(node, &format!("{path}[{index}]"), findings))
-            .collect(),
+        Some(node) => {
+            let items = list(node, &path, 1, ITEMS_MAX, "items in a key", findings);
+            each(items, &path, |node, path| item(node, path, findings))
+        }
         None => Vec::new(),
     };
     fields.finish(findings);

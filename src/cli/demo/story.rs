@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::stage::Stage;
 use crate::callgoose::sandbox::Report;
 use crate::cli::admin_client::event_path;
+use crate::cli::events::text;
 use crate::cli::terminal::{Paint, Terminal, painted, plain};
 
 /// The telling of it.
@@ -228,11 +229,7 @@ fn event(key: &str, state: &str) -> String {
 }
 
 fn said(value: &Value, name: &str) -> String {
-    match &value[name] {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
+    text(&value[name])
 }
 
 fn expect(holds: bool, otherwise: &str) -> Step {
@@ -246,7 +243,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// A line fits a page.
 const TEXT_CHARS_MAX: usize = 98;
 
-/// What a template makes of a title with quotation marks in it.
+/// A template's result for a title with quotation marks in it.
 const BROKEN: &str = r#"{"servicepilot_event_id": "sp-evt-1002", "title": "Disk "C:" full"}"#;
 
 /// The trigger example of ServicePilot's integration guide.

@@ -1,4 +1,4 @@
-//! What the upstream's answers show: HTTP, this machine's clock, the token.
+//! The checks of the upstream's answers: HTTP, this machine's clock, the token.
 
 use std::time::Duration;
 

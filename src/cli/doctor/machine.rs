@@ -1,4 +1,4 @@
-//! What is on this machine: running relay, data directory, disk, addresses, certificates.
+//! The checks of this machine: running relay, data directory, disk, addresses, certificates.
 
 use std::io;
 use std::net::SocketAddr;
@@ -101,7 +101,7 @@ async fn relay(admin: &admin::Config, bound: &io::Result<()>, used: Option<bool>
     }
 }
 
-/// What the relay says of itself.
+/// The finding on a relay by its own answer.
 fn readiness(address: SocketAddr, status: u16, body: &Value) -> (bool, Found) {
     let Some(ready) = body["ready"].as_bool() else {
         return (false, Found::failed(format!("what answers at {address} ({status}) is no relay"), OTHER));
@@ -126,7 +126,7 @@ fn readiness(address: SocketAddr, status: u16, body: &Value) -> (bool, Found) {
     (true, found)
 }
 
-/// The same, where the relay was started with another `upstream.url` than `url`: what is tried after this is not its way.
+/// A finding on the relay, with more where it was started with another `upstream.url` than `url`: what is tried after this is not its way.
 fn beside(found: Found, status: &Value, url: Option<&str>) -> Found {
     let (Some(theirs), Some(ours)) = (status["upstream"]["url"].as_str(), url) else { return found };
     if theirs == ours {

@@ -1,4 +1,4 @@
-//! What was checked, as lines for a person or as a list for a program.
+//! The checks, as lines for a person or as a list for a program.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ pub(super) struct Check {
     pub(super) found: Found,
 }
 
-/// What a check found, and its verdict.
+/// The finding of a check, and its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) verdict: Verdict,
     pub(super) text: String,
-    /// What to do, in one line or several.
+    /// The remedy, in one line or several.
     pub(super) remedy: Option<String>,
 }
 
@@ -120,7 +120,7 @@ pub(super) fn to_json(checks: &[Check]) -> Value {
     checks.iter().map(Check::to_json).collect()
 }
 
-/// What is not tried says nothing by itself: either something failed, or nothing is wrong.
+/// The exit code. A check that is not tried says nothing by itself: either something failed, or nothing is wrong.
 pub(super) fn exit(checks: &[Check]) -> Exit {
     let is_well = |check: &Check| matches!(check.found.verdict, Verdict::Ok | Verdict::NotTried);
     if checks.iter().all(is_well) { Exit::Fine } else { Exit::No }

@@ -1,4 +1,4 @@
-//! What a connection on the way to the upstream shows: name, proxy, connection, TLS.
+//! The checks of a connection to the upstream: name, proxy, connection, TLS.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -128,7 +128,7 @@ impl Look<'_> {
         self.trace.passed.iter().find_map(|(passed, took)| Some((read(passed)?, *took)))
     }
 
-    /// What was found if the connection failed in this check.
+    /// The finding where the connection failed in this check.
     fn failed(&self, name: &str, text: impl FnOnce(&ConnectError) -> String) -> Seen {
         let error = self.trace.ended.as_ref().err().filter(|error| self::name(error.step) == name)?;
         Some((self.trace.took, Found::failed(text(error), error.step.trouble().remedy())))

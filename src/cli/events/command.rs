@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::against::{self, Past};
 use super::progress::Progress;
 use super::selection::Selection;
-use super::{page_of, text};
-use crate::advice::{self, Advice, Beside};
+use super::text;
+use crate::advice::{self, list};
 use crate::cli::admin_client::{Relay, as_flags, event_path};
 use crate::cli::client::Answer;
-use crate::cli::follow::Follow;
+use crate::cli::follow::{Follow, advise};
 use crate::cli::terminal::{Terminal, plain};
 use crate::cli::{ConfigArguments, Exit, Stop, input};
 use crate::clock::WallTime;
@@ -270,7 +270,7 @@ impl<'r> Run<'r> {
         let mut progress = Progress::new("looked at");
         loop {
             let page = self.relay.understood(&self.relay.command(&self.path(), &body)?)?;
-            let results = page_of(&page, "results");
+            let results = list(&page, "results");
             results.iter().try_for_each(|result| self.tell(result, terminal))?;
             progress.add(results.len(), terminal);
             if let Some(why) = page["stopped"].as_str() {
@@ -343,7 +343,7 @@ impl<'r> Run<'r> {
         } else {
             self.declined += 1;
         }
-        let made = page_of(result, "events").iter().filter(|event| event["status"] == "queued");
+        let made = list(result, "events").iter().filter(|event| event["status"] == "queued");
         self.queued.extend(made.map(|event| text(&event["id"])));
         if result["reason"] == WAITING {
             self.waiting.push(text(&result["id"]));
@@ -376,18 +376,13 @@ fn declined(id: &str, answer: &Answer) -> Option<Value> {
     Some(json!({ "id": id, "status": "declined", "reason": reason, "detail": answer.detail() }))
 }
 
-fn advise(event: &Value, terminal: &mut Terminal) {
-    let advice = advice::of_event(event, None, Beside::Line);
-    advice.iter().flat_map(Advice::lines).for_each(|line| terminal.say(&format!("  {line}")));
-}
-
 /// A result for a person.
 fn line(result: &Value) -> String {
     let said = |value: &Value| plain(&text(value));
     let id = said(&result["id"]);
     match result["status"].as_str() {
         Some("replayed") => {
-            let events: Vec<String> = page_of(result, "events")
+            let events: Vec<String> = list(result, "events")
                 .iter()
                 .map(|event| match event["status"].as_str() {
                     Some("queued") => {
@@ -403,7 +398,7 @@ fn line(result: &Value) -> String {
             format!("{id} replayed: {}", events.join(", "))
         }
         Some("refused") => {
-            let errors: Vec<String> = page_of(result, "errors")
+            let errors: Vec<String> = list(result, "errors")
                 .iter()
                 .map(|error| format!("{}: {}", said(&error["path"]), said(&error["problem"])))
                 .collect();

@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{body, page_of, text};
+use super::{body, text};
+use crate::advice::list;
 use crate::cli::admin_client::Relay;
 use crate::cli::terminal::{Terminal, cell, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop};
@@ -59,7 +60,7 @@ impl Confirmations {
             terminal.print(&answer.to_string());
             return Ok(Exit::Fine);
         }
-        let confirmations = page_of(&answer, "confirmations");
+        let confirmations = list(&answer, "confirmations");
         if confirmations.is_empty() {
             terminal.say("no such confirmations; Callgoose sends them to a source of `kind: confirmation`");
             return Ok(Exit::Fine);

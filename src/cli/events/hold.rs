@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::page_of;
+use crate::advice::list;
 use crate::cli::admin_client::Relay;
 use crate::cli::terminal::{Terminal, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop};
@@ -92,7 +92,7 @@ impl What {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
-        let holds = page_of(&body, "holds");
+        let holds = list(&body, "holds");
         if holds.is_empty() {
             terminal.say("nothing is held");
             return Ok(Exit::Fine);

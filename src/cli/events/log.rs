@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{page_of, text};
+use super::text;
+use crate::advice::list;
 use crate::cli::admin_client::Relay;
 use crate::cli::terminal::{Terminal, cell, plain, table};
 use crate::cli::{ConfigArguments, Exit, Stop};
@@ -40,7 +41,7 @@ impl Log {
             terminal.print(&body.to_string());
             return Ok(Exit::Fine);
         }
-        let commands = page_of(&body, "commands");
+        let commands = list(&body, "commands");
         if commands.is_empty() {
             terminal.say(&self.nothing(&relay)?);
             return Ok(Exit::Fine);
@@ -74,7 +75,7 @@ impl Log {
 
 fn row(command: &Value) -> Vec<String> {
     let said = |name: &str| cell(&text(&command[name]));
-    let events: Vec<String> = page_of(command, "events").iter().map(text).collect();
+    let events: Vec<String> = list(command, "events").iter().map(text).collect();
     let target = match (command["source"].as_str(), command["key"].as_str(), &command["selection"]) {
         (Some(source), Some(key), _) => format!("key {key} of source {source}"),
         (Some(source), None, _) => format!("source {source}"),

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use crate::advice::filter_verdict::FilterVerdict;
 use crate::callgoose::filters::Filters;
-use crate::cli::Stop;
 use crate::cli::terminal::Terminal;
-use crate::config::{FILTERS_BESIDE, read_source};
+use crate::cli::{Stop, input};
 use crate::rules::{Decision, Element};
 use crate::yaml::Findings;
 
@@ -29,13 +28,9 @@ impl Callgoose {
         configuration: Option<&Path>,
         terminal: &mut Terminal,
     ) -> Result<Option<Callgoose>, Stop> {
-        let beside = || {
-            configuration.map(|path| path.with_file_name(FILTERS_BESIDE)).filter(|path| path.symlink_metadata().is_ok())
-        };
-        let Some(path) = asked.map(Path::to_owned).or_else(beside) else {
+        let Some(source) = input::filters(asked, configuration)? else {
             return Ok(None);
         };
-        let source = read_source(&path)?;
         let mut findings = Findings::new();
         let Some(filters) = Filters::read(&source, &mut findings) else {
             return Err(Stop::Invalid(findings));

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::admin::dedup::{Asked, Question, answer};
+use crate::advice::list;
 use crate::cli::admin_client::Relay;
 use crate::cli::{ConfigArguments, Stop};
 use crate::clock::{Clock, Now};
@@ -56,8 +57,7 @@ impl Past {
         if reload["successful"] != false {
             return Ok(None);
         }
-        let problems = reload["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let first = problems.first().and_then(Value::as_str).unwrap_or("see /api/v1/status");
+        let first = list(reload, "problems").first().and_then(Value::as_str).unwrap_or("see /api/v1/status");
         Ok(Some(format!(
             "the relay could not take the files as they are now over and decides by what it read before, at {}: {first}",
             reload["in_force_since"].as_str().unwrap_or("-")

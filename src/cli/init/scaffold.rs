@@ -1,9 +1,9 @@
 //! The files of a starting configuration: what is in them, and how they are written. All of them or none, each whole,
 //! and never over one that is there.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::presets::Preset;
@@ -97,53 +97,39 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), Failure> {
         return Err(Failure::Exists(there));
     }
     let mut made = Made::default();
-    let written = write_all(folder, files, &mut made);
-    match written {
-        Ok(()) => {
-            made.temporary.iter().for_each(|path| drop(fs::remove_file(path)));
-            Ok(())
-        }
-        Err(failure) => {
-            made.undo();
-            Err(failure)
-        }
-    }
+    write_all(folder, files, &mut made).inspect_err(|_| made.undo())
 }
 
 /// The files and folders that were made so far.
 #[derive(Debug, Default)]
 struct Made {
     directories: Vec<PathBuf>,
-    temporary: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
 impl Made {
     /// A directory is removed only if nothing is in it: somebody else may have put something there meanwhile.
-    fn undo(self) {
-        self.files.iter().chain(&self.temporary).for_each(|path| drop(fs::remove_file(path)));
+    fn undo(&self) {
+        self.files.iter().for_each(|path| drop(fs::remove_file(path)));
         self.directories.iter().rev().for_each(|path| drop(fs::remove_dir(path)));
     }
 }
 
-/// First every file under a name of its own, whole and on disk; then all get their names.
+/// First every file under a name of its own, whole and on disk; then all get their names, which nobody may have taken.
 fn write_all(folder: &Path, files: &[File], made: &mut Made) -> Result<(), Failure> {
     let mut staged = Vec::new();
     for file in files {
         let path = folder.join(&file.name);
         let failed = |error| Failure::Failed { path: path.clone(), error };
-        directory(path.parent().unwrap_or(folder), made).map_err(failed)?;
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".{}.new", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let mut new =
-            OpenOptions::new().create_new(true).write(true).mode(file.mode).open(&temporary).map_err(failed)?;
-        made.temporary.push(temporary.clone());
-        new.write_all(file.text.as_bytes()).and_then(|()| new.sync_all()).map_err(failed)?;
-        staged.push((temporary, path));
+        let beside = path.parent().unwrap_or(folder);
+        directory(beside, made).map_err(failed)?;
+        let mode = Permissions::from_mode(file.mode);
+        let mut new = tempfile::Builder::new().permissions(mode).tempfile_in(beside).map_err(failed)?;
+        new.write_all(file.text.as_bytes()).and_then(|()| new.as_file().sync_all()).map_err(failed)?;
+        staged.push((new, path));
     }
-    for (temporary, path) in staged {
-        name(&temporary, &path).map_err(|error| Failure::Failed { path: path.clone(), error })?;
+    for (new, path) in staged {
+        new.persist_noclobber(&path).map_err(|failed| Failure::Failed { path: path.clone(), error: failed.error })?;
         made.files.push(path);
     }
     Ok(())
@@ -158,20 +144,6 @@ fn directory(path: &Path, made: &mut Made) -> io::Result<()> {
         made.directories.push(path.to_owned());
     }
     Ok(())
-}
-
-/// Gives a file its name, which nobody may have taken. A link fails where the name is taken, and a renaming would not;
-/// on a file system without links the look before it has to do.
-fn name(temporary: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(temporary, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            if path.symlink_metadata().is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(temporary, path)
-        }
-        linked => linked,
-    }
 }
 
 /// Senders whose JSON is a template that a person writes, into which texts are put as they are.
@@ -192,8 +164,6 @@ const FILTERS: &str = include_str!("../../../config/callgoose-filters.yaml");
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::super::presets::PRESETS;
     use super::*;
 
@@ -283,11 +253,14 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_in_the_last_moment_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
-        let (temporary, path) = (folder.path().join("new"), folder.path().join("name"));
-        fs::write(&temporary, "ours").unwrap();
-        fs::write(&path, "mine").unwrap();
-        assert_eq!(name(&temporary, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        fs::write(folder.path().join("callgoose-filters.yaml"), "mine").unwrap();
+        let mut made = Made::default();
+        let failure = write_all(folder.path(), &files(&PRESETS[0]), &mut made).unwrap_err();
+        let Failure::Failed { error, .. } = &failure else { panic!("{failure:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        made.undo();
+        assert_eq!(names(folder.path()), ["callgoose-filters.yaml"]);
+        assert_eq!(fs::read_to_string(folder.path().join("callgoose-filters.yaml")).unwrap(), "mine");
     }
 
     #[test]

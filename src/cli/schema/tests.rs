@@ -20,7 +20,7 @@ fn validator(kind: Kind) -> jsonschema::Validator {
     jsonschema::draft7::new(&schema(kind)).unwrap()
 }
 
-/// What the program finds in a document of this kind.
+/// The program's findings in a document of this kind.
 fn findings(kind: Kind, text: &str) -> Findings {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.yaml");
@@ -152,7 +152,7 @@ fn visit(
     }
 }
 
-/// What a schema stands for, once references and alternatives are followed; what is being visited is not again.
+/// The schemas that one stands for, once references and alternatives are followed; one that is being visited is left out.
 fn resolved<'s>(schema: &'s Value, root: &'s Value, stack: &[String]) -> Vec<(&'s Value, Vec<String>)> {
     if let Some(reference) = schema["$ref"].as_str() {
         if stack.iter().any(|one| one == reference) {
@@ -321,7 +321,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
 }
 
-/// The same document with one value exchanged for another, or one key left out, for every place in it.
+/// Copies of a document with one value exchanged for another, or one key left out, for every place in it.
 fn variants(document: &Value) -> Vec<Value> {
     let values = json!([
         null, true, 0, 1, 1.5, 1000, "", "x", "429", "off", "none", "trigger", "5m", "1.5 h", " 2s ", "5", "2MiB", "$.a", "$$.a",

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::advice::list;
 use crate::advice::readiness::{degradation, degraded};
 use crate::advice::status::{Headline, Level, headline, not_resolved, open, self_check, trouble, waiting};
 use crate::cli::terminal::{Paint, painted, plain, table};
@@ -77,8 +78,7 @@ fn numbers(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
 /// A line for each source, under a heading.
 fn sources(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
     let head = ["SOURCE", "LAST EVENT", "TAKEN", "WAITING", "DEAD", "TROUBLE"].map(str::to_owned).to_vec();
-    let by_source = status["by_source"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let rows = by_source.iter().map(|source| {
+    let rows = list(status, "by_source").iter().map(|source| {
         let count = |name: &str| source[name].as_u64().map_or_else(|| "?".to_owned(), grouped);
         let last =
             source["last_event_at"].as_str().map_or_else(|| "none since the start".to_owned(), |at| since(at, now));

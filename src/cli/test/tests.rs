@@ -15,12 +15,12 @@ fn run_with(files: &[(&str, &str)], selection: Selection<'_>) -> Report {
     super::run(&[folder.path().to_owned()], None, selection)
 }
 
-/// What came of a test file of [`RULES`].
+/// The report on a test file of [`RULES`].
 pub(super) fn run_file(file: &str) -> Report {
     run(&[("rules.yaml", RULES), ("t.test.yaml", file)])
 }
 
-/// What differs, as `test: at: expected | found`.
+/// The differences, as `test: at: expected | found`.
 fn differences(tests: &str) -> Vec<String> {
     let file = format!("rules: rules.yaml\ntests:\n{tests}");
     let report = run(&[("rules.yaml", RULES), ("t.test.yaml", &file)]);

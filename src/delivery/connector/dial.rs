@@ -35,7 +35,7 @@ pub(super) async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, String> 
 }
 
 /// The addresses for a message.
-pub fn listed(addresses: &[SocketAddr]) -> String {
+pub(crate) fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -16,14 +16,14 @@ use crate::callgoose::answer::HandshakeFault;
 
 /// A connection whose end is remembered.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub(crate) struct Watched<T> {
     stream: T,
     ending: Ending,
 }
 
 /// The TLS error with which a connection ended, if one did. It is found among the extras of the connection.
 #[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<OnceLock<(HandshakeFault, String)>>);
+pub(crate) struct Ending(Arc<OnceLock<(HandshakeFault, String)>>);
 
 impl<T> Watched<T> {
     pub(super) fn new(stream: T) -> Watched<T> {
@@ -37,7 +37,7 @@ impl<T> Watched<T> {
 
 impl Ending {
     /// The problem, and what the TLS library says of it.
-    pub fn problem(&self) -> Option<(HandshakeFault, String)> {
+    pub(crate) fn problem(&self) -> Option<(HandshakeFault, String)> {
         self.0.get().cloned()
     }
 
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// How a connection ended on which this failed.
+    /// The end of a connection on which this failed.
     fn ending_of<R>(
         call: impl FnOnce(Pin<&mut Watched<ClosedWithAlert>>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Option<HandshakeFault> {

@@ -22,7 +22,7 @@ pub(super) struct Encryption {
 
 /// The result of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub(crate) struct Agreed {
     pub version: &'static str,
     /// The number of certificates that the peer showed.
     pub certificates: usize,
@@ -73,7 +73,7 @@ pub(super) fn detail_of(error: &io::Error) -> String {
 const DETAIL_CHARS_MAX: usize = 500;
 
 /// The problem that the TLS library, or the peer by an alert, names.
-pub fn handshake_problem(error: &TlsError) -> HandshakeFault {
+pub(crate) fn handshake_problem(error: &TlsError) -> HandshakeFault {
     match error {
         TlsError::InvalidCertificate(error) => match error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => HandshakeFault::Name,

@@ -9,7 +9,7 @@ use crate::delivery::schedule::Lane;
 
 /// The progress of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryProgress {
+pub(crate) struct DeliveryProgress {
     /// When all that waits will have been tried, at the rate of the last minute; none while nobody can tell.
     pub drained_by: Option<WallTime>,
     /// When the next call is due, if all that waits was tried before.
@@ -20,7 +20,7 @@ pub struct DeliveryProgress {
 
 /// The calls that failed since one succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedCalls {
+pub(crate) struct FailedCalls {
     pub count: u64,
     /// When the first of them ended.
     pub since: WallTime,

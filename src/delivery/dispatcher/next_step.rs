@@ -51,7 +51,7 @@ pub fn next_step(
 }
 
 /// Returns true if an earlier attempt was not answered, and may have taken effect.
-pub fn is_in_doubt(delivery: &Delivery) -> bool {
+pub(crate) fn is_in_doubt(delivery: &Delivery) -> bool {
     delivery.before.is_some_and(|retry| retry.attempts != retry.resends)
 }
 

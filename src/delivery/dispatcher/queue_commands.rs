@@ -13,7 +13,7 @@ use crate::journal::CommandOrigin;
 
 /// A handle on the dispatcher's queue. Clones reach the same one.
 #[derive(Clone, Debug)]
-pub struct QueueHandle {
+pub(crate) struct QueueHandle {
     commands: mpsc::Sender<QueueCommand>,
     /// One survey at a time, however many ask.
     surveys: Arc<Semaphore>,
@@ -45,7 +45,7 @@ pub(super) enum QueueCommand {
 
 /// The result of discarding a queued event.
 #[derive(Debug)]
-pub enum Discarding {
+pub(crate) enum Discarding {
     /// It is being settled; the receiver resolves when that is on disk.
     Ends(oneshot::Receiver<()>),
     /// A call is under way: the event ends after it, delivered or not, and is not retried.
@@ -61,7 +61,11 @@ impl QueueHandle {
     }
 
     /// Discards events; one result for each, in order. None if the relay is stopping.
-    pub async fn discard(&self, events: Vec<(EventId, KeyId)>, origin: &Arc<CommandOrigin>) -> Option<Vec<Discarding>> {
+    pub(crate) async fn discard(
+        &self,
+        events: Vec<(EventId, KeyId)>,
+        origin: &Arc<CommandOrigin>,
+    ) -> Option<Vec<Discarding>> {
         let (reply, results) = oneshot::channel();
         self.commands.send(QueueCommand::Discard { events, origin: Arc::clone(origin), reply }).await.ok()?;
         results.await.ok()
@@ -69,7 +73,7 @@ impl QueueHandle {
 
     /// Holds or releases a key or a source; returns when no further call of it starts. A call under way is finished.
     /// The journal makes it survive a restart.
-    pub async fn hold(&self, target: HoldTarget, held: bool) {
+    pub(crate) async fn hold(&self, target: HoldTarget, held: bool) {
         let (done, wait) = oneshot::channel();
         if self.commands.send(QueueCommand::Hold { target, held, done }).await.is_ok() {
             let _ = wait.await;
@@ -77,14 +81,14 @@ impl QueueHandle {
     }
 
     /// When the call of this event began; none if none is under way, or the relay is stopping.
-    pub async fn call_since(&self, event: EventId) -> Option<WallTime> {
+    pub(crate) async fn call_since(&self, event: EventId) -> Option<WallTime> {
         let (reply, since) = oneshot::channel();
         self.commands.send(QueueCommand::CallSince { event, reply }).await.ok()?;
         since.await.ok()?
     }
 
     /// Completes a survey, part by part, with pauses in which deliveries go on. None if the relay is stopping.
-    pub async fn survey(&self, mut survey: Survey) -> Option<Survey> {
+    pub(crate) async fn survey(&self, mut survey: Survey) -> Option<Survey> {
         let _turn = self.surveys.acquire().await.ok()?;
         loop {
             let (reply, part) = oneshot::channel();

@@ -21,7 +21,11 @@ pub fn restore(schedule: &mut Schedule, event: &Queued, tried: Option<StoredRetr
 }
 
 /// The keys that had a trigger delivered shortly before this start.
-pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Result<RecentTriggers, journal::Error> {
+pub(crate) fn recent_triggers(
+    reader: &Reader,
+    retry: retry::Settings,
+    now: Now,
+) -> Result<RecentTriggers, journal::Error> {
     let within = retry.unresolved.over;
     let mut recent = RecentTriggers::new(within);
     for Delivered { key, action, outcome, at } in reader.delivered_since(now.wall.before(within))? {
@@ -31,7 +35,7 @@ pub fn recent_triggers(reader: &Reader, retry: retry::Settings, now: Now) -> Res
 }
 
 /// Holds back what was held back before this start.
-pub fn restore_holds(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
+pub(crate) fn restore_holds(schedule: &mut Schedule, holds: &[HoldRecord], sources: &SourceNames, now: Now) {
     for HoldRecord { target, .. } in holds {
         set_hold(schedule, target, true, sources, now.monotonic);
     }

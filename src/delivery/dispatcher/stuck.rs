@@ -9,7 +9,7 @@ use crate::event::EventId;
 
 /// The currently stuck events, up to a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stuck {
+pub(crate) struct Stuck {
     events: BTreeMap<EventId, Failing>,
     /// Stuck events beyond the limit, since the start.
     pub more: u64,
@@ -17,7 +17,7 @@ pub struct Stuck {
 
 /// The failure of a stuck event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
+pub(crate) struct Failing {
     pub since: WallTime,
     pub trouble: Trouble,
     pub status: Option<u16>,
@@ -25,11 +25,11 @@ pub struct Failing {
 
 impl Stuck {
     /// The event that has failed longest.
-    pub fn first(&self) -> Option<(EventId, &Failing)> {
+    pub(crate) fn first(&self) -> Option<(EventId, &Failing)> {
         self.events.iter().min_by_key(|(_, failing)| failing.since).map(|(id, failing)| (*id, failing))
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
 

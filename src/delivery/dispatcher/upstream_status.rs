@@ -9,7 +9,7 @@ use crate::delivery::breaker::Cause;
 
 /// The status of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpstreamStatus {
+pub(crate) enum UpstreamStatus {
     /// Calls go out.
     Answering { since: WallTime },
     /// The breaker is open: only probes go out.

@@ -4,7 +4,7 @@ use super::super::condition::{Asks, Comparison, Condition, Operator, Test};
 use super::super::path::JsonPath;
 use super::super::text::{Ask, OneOf, TextTest};
 use super::super::trace::Spot;
-use super::{path, scalar};
+use super::{all, path, scalar};
 use crate::yaml::{Fields, Findings, Node, Value};
 
 /// A condition at `at`.
@@ -54,12 +54,7 @@ fn conditions(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Cond
         findings.error(node.place.clone(), at, "this list needs a condition");
         return None;
     }
-    let conditions: Vec<Condition> = items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| condition(item, &format!("{at}[{index}]"), findings))
-        .collect();
-    (conditions.len() == items.len()).then_some(conditions)
+    all(items, at, |item, at| condition(item, at, findings))
 }
 
 fn test(node: &Node, mut fields: Fields<'_>, findings: &mut Findings) -> Option<Test> {

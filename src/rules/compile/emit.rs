@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::emit::{Case, Emit, EmitMap, Operators, Source};
 use super::super::path::JsonPath;
 use super::super::template::{Templates, is_template};
-use super::{path, scalar};
+use super::{all, path, scalar, usable};
 use crate::yaml::{Fields, Findings, Key, Node, Place, Value};
 
 /// The `emit` of a file or of a rule: a mapping of the body's keys.
@@ -50,14 +50,7 @@ impl Compiling<'_> {
         match &node.value {
             Value::String(text) if text.starts_with('$') => self.path(node, text, at).map(Emit::Path),
             Value::String(text) if is_template(text) => self.template(node, text, at),
-            Value::List(items) => {
-                let made: Vec<Emit> = items
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(index, item)| self.value(item, &format!("{at}[{index}]")))
-                    .collect();
-                (made.len() == items.len()).then_some(Emit::List(made))
-            }
+            Value::List(items) => all(items, at, |item, at| self.value(item, at)).map(Emit::List),
             Value::Map(entries) if entries.iter().any(|(key, _)| key.name.starts_with('$') && key.name != "$merge") => {
                 self.operators(node, at)
             }
@@ -166,21 +159,12 @@ impl Compiling<'_> {
         let source = sources.into_iter().flatten().next()??;
         Some(Emit::Operators(Box::new(Operators {
             source,
-            map: match map {
-                Some(map) => Some(map?),
-                None => None,
-            },
-            default: match default {
-                Some(default) => Some(default?),
-                None => None,
-            },
+            map: usable(map)?,
+            default: usable(default)?,
             string,
             trim,
             case,
-            capture: match capture {
-                Some(capture) => Some(capture?),
-                None => None,
-            },
+            capture: usable(capture)?,
             truncate: truncate.and_then(|most| usize::try_from(most).ok()),
         })))
     }
@@ -193,12 +177,7 @@ impl Compiling<'_> {
     fn first(&mut self, node: &Node, at: &str) -> Option<Source> {
         match &node.value {
             Value::List(items) if !items.is_empty() => {
-                let candidates: Vec<Emit> = items
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(index, item)| self.value(item, &format!("{at}[{index}]")))
-                    .collect();
-                (candidates.len() == items.len()).then_some(Source::First(candidates))
+                all(items, at, |item, at| self.value(item, at)).map(Source::First)
             }
             _ => {
                 self.findings
@@ -220,9 +199,7 @@ impl Compiling<'_> {
                 .error(node.place.clone(), at, "`$by_action` needs `trigger` or `resolve`")
                 .help("such as `$by_action: { trigger: CRITICAL, resolve: OK }`");
         }
-        let complete = |part: &Option<Option<Emit>>| !matches!(part, Some(None));
-        (complete(&trigger) && complete(&resolve))
-            .then(|| Source::ByAction { trigger: trigger.flatten(), resolve: resolve.flatten() })
+        Some(Source::ByAction { trigger: usable(trigger)?, resolve: usable(resolve)? })
     }
 
     fn table(&mut self, node: &Node, at: &str) -> Option<HashMap<String, Emit>> {

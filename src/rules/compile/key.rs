@@ -2,7 +2,7 @@
 
 use super::super::key::KeyPart;
 use super::super::path::JsonPath;
-use super::{items, path, paths, scalar};
+use super::{items, path, paths, scalar, usable};
 use crate::yaml::{Fields, Findings, Node, Value};
 
 /// The parts of a file's key, or of a rule's own: one or a list.
@@ -50,11 +50,7 @@ fn part(node: &Node, at: &str, findings: &mut Findings) -> Option<KeyPart> {
     }
     fields.finish(findings);
     let paths = sources.into_iter().flatten().next()??;
-    let capture = match capture {
-        Some(capture) => Some(capture?),
-        None => None,
-    };
-    Some(KeyPart { paths, capture, optional, canonical })
+    Some(KeyPart { paths, capture: usable(capture)?, optional, canonical })
 }
 
 /// The paths of `$first`, all of them usable.

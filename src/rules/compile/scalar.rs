@@ -4,40 +4,38 @@ use serde_json::Number;
 
 use super::super::pattern::{Capture, Pattern, RegexError};
 use super::super::value::{Kind, number_of};
+use super::all;
 use crate::yaml::{Findings, Node, Value, fields};
 
-/// A node's items with their paths: those of a list, or the one value itself. An empty list is an error.
-pub(super) fn items<'a>(node: &'a Node, at: &str, findings: &mut Findings) -> Vec<(&'a Node, String)> {
+/// Reads a list of operands, or the one that stands for it, each so that all mistakes are found; none if one of them can't
+/// be used, or there is none.
+fn operands<T>(
+    node: &Node,
+    at: &str,
+    findings: &mut Findings,
+    read: impl Fn(&Node, &str, &mut Findings) -> Option<T>,
+) -> Option<Vec<T>> {
     match &node.value {
         Value::List(items) if items.is_empty() => {
             findings.error(node.place.clone(), at, "an empty list never matches").help("name at least one value");
-            Vec::new()
+            None
         }
-        Value::List(items) => items.iter().enumerate().map(|(index, item)| (item, format!("{at}[{index}]"))).collect(),
-        _ => vec![(node, at.to_owned())],
+        Value::List(items) => all(items, at, |item, at| read(item, at, findings)),
+        _ => Some(vec![read(node, at, findings)?]),
     }
 }
 
 /// The words of a text operator. A whole number is read as its text, so that `starts_with: 5` needs no quotes.
 pub(super) fn words(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<String>> {
-    let items = items(node, at, findings);
-    let count = items.len();
-    let words: Vec<String> = items.into_iter().filter_map(|(item, at)| word(item, &at, findings)).collect();
-    (count > 0 && words.len() == count).then_some(words)
+    operands(node, at, findings, word)
 }
 
 /// The patterns of `matches` in a validation.
 pub(super) fn patterns(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Pattern>> {
-    let items = items(node, at, findings);
-    let count = items.len();
-    let patterns: Vec<Pattern> = items
-        .into_iter()
-        .filter_map(|(item, at)| {
-            let written = word(item, &at, findings)?;
-            Pattern::of_rule(&written, false).map_err(|error| bad_pattern(item, &at, &written, &error, findings)).ok()
-        })
-        .collect();
-    (count > 0 && patterns.len() == count).then_some(patterns)
+    operands(node, at, findings, |item, at, findings| {
+        let written = word(item, at, findings)?;
+        Pattern::of_rule(&written, false).map_err(|error| bad_pattern(item, at, &written, &error, findings)).ok()
+    })
 }
 
 /// The pattern of `capture`, with its one group.
@@ -70,21 +68,15 @@ pub(super) fn bad_pattern(node: &Node, at: &str, written: &str, error: &RegexErr
 
 /// One type or a list of them.
 pub(super) fn kinds(node: &Node, at: &str, findings: &mut Findings) -> Option<Vec<Kind>> {
-    let items = items(node, at, findings);
-    let count = items.len();
-    let kinds: Vec<Kind> = items
-        .into_iter()
-        .filter_map(|(item, at)| {
-            if item.is_null() {
-                findings
-                    .error(item.place.clone(), at, "the type null has to be quoted")
-                    .help("write `'null'`: without quotes it is YAML's way to say nothing");
-                return None;
-            }
-            fields::choice(item, &at, &Kind::CHOICES, findings)
-        })
-        .collect();
-    (count > 0 && kinds.len() == count).then_some(kinds)
+    operands(node, at, findings, |item, at, findings| {
+        if item.is_null() {
+            findings
+                .error(item.place.clone(), at, "the type null has to be quoted")
+                .help("write `'null'`: without quotes it is YAML's way to say nothing");
+            return None;
+        }
+        fields::choice(item, at, &Kind::CHOICES, findings)
+    })
 }
 
 /// A number, or a string that is wholly one.

@@ -4,6 +4,7 @@ use super::super::text::OneOf;
 use super::super::trace::Spot;
 use super::super::validate::{Check, Validation};
 use super::{path, scalar};
+use crate::yaml::fields::{each, integer};
 use crate::yaml::{Fields, Findings, Node, Value};
 
 pub(super) fn validations(node: &Node, findings: &mut Findings) -> Vec<Validation> {
@@ -13,20 +14,15 @@ pub(super) fn validations(node: &Node, findings: &mut Findings) -> Vec<Validatio
             .help("such as `- { path: $.state, required: true, type: string }`");
         return Vec::new();
     };
-    items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            let at = format!("validate[{index}]");
-            if let Value::String(path) = &item.value {
-                findings
-                    .error(item.place.clone(), at, "expected a mapping, found a string")
-                    .help(format!("such as `{{ path: {path}, required: true }}`"));
-                return None;
-            }
-            validation(Fields::of(item, at, findings)?, findings)
-        })
-        .collect()
+    each(items, "validate", |item, at| {
+        if let Value::String(path) = &item.value {
+            findings
+                .error(item.place.clone(), at, "expected a mapping, found a string")
+                .help(format!("such as `{{ path: {path}, required: true }}`"));
+            return None;
+        }
+        validation(Fields::of(item, at, findings)?, findings)
+    })
 }
 
 fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validation> {
@@ -50,11 +46,9 @@ fn validation(mut fields: Fields<'_>, findings: &mut Findings) -> Option<Validat
             }
         }
     }
-    let min = taken("min_length", &mut fields)
-        .and_then(|(node, at)| crate::yaml::fields::integer(node, &at, 0..=LENGTH_MAX, findings));
-    let max = taken("max_length", &mut fields).and_then(|(node, at)| {
-        crate::yaml::fields::integer(node, &at, 0..=LENGTH_MAX, findings).map(|max| (node, max))
-    });
+    let min = taken("min_length", &mut fields).and_then(|(node, at)| integer(node, &at, 0..=LENGTH_MAX, findings));
+    let max = taken("max_length", &mut fields)
+        .and_then(|(node, at)| integer(node, &at, 0..=LENGTH_MAX, findings).map(|max| (node, max)));
     if let (Some(min), Some((node, max))) = (min, max)
         && min > max
     {

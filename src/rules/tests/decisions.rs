@@ -346,18 +346,10 @@ fn a_payload_of_another_kind_is_refused_with_the_key_that_it_needs() {
         (
             "$[*]",
             json!({"id": "x"}),
-            "$ is a member, for `$` is an object and no list: without `split` it is one event",
+            "$ is a member, for `$` is an object and no list: `split` makes events of a list's",
         ),
-        (
-            "$[*]",
-            json!({"alerts": [alert]}),
-            "$ is a member, for `$` is an object and no list: `split: $.alerts[*]` makes each item of `$.alerts` an event",
-        ),
-        (
-            "$.alerts[*]",
-            json!({"alerts": {"id": "x"}}),
-            "$ is a member, for `$.alerts` is an object and no list: `split: $.alerts` makes it one event",
-        ),
+        ("$[*]", json!({"alerts": [alert]}), "$ is a member, for `$` is an object and no list"),
+        ("$.alerts[*]", json!({"alerts": {"id": "x"}}), "$ is a member, for `$.alerts` is an object and no list"),
         ("$[*]", json!([["x"]]), "$ is an array: `split: $[*]` selects the list itself, `split: $[*][*]` its items"),
         ("$[*]", json!({}), "$[*] `split` selects nothing here (`$` is empty)"),
         ("$[*]", json!([]), "$[*] `split` selects nothing here (`$` is empty)"),

@@ -1,8 +1,8 @@
-//! What two rule sets decide differently of one payload.
+//! Two rule sets that decide one payload differently.
 
 use serde_json::{Value, json};
 
-use super::super::diff::{DIFFERENCES_MAX, differences};
+use super::super::diff::{DIFFERENCES_MAX, Difference, differences};
 use super::{CONTEXT, compile};
 
 const RULES: &str = "
@@ -19,6 +19,13 @@ emit: { id: $.id, state: $.state, more: { level: $.level } }
 /// A claim, what is replaced in [`RULES`], a payload, and the lines in which the two then differ.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a Value, &'a [&'a str]);
 
+/// A difference as a line.
+fn line(one: &Difference) -> String {
+    let path = one.path.as_deref().map(|path| format!(" {path}")).unwrap_or_default();
+    let [is, would_be] = [&one.is, &one.would_be].map(|value| value.as_deref().unwrap_or("missing"));
+    format!("{}{path}: {is}, would be {would_be}", one.what.as_str())
+}
+
 /// The lines in which the rules after `changes` differ from [`RULES`].
 fn differing(changes: &[(&str, &str)], payload: &Value) -> Vec<String> {
     let mut changed = RULES.to_owned();
@@ -27,7 +34,7 @@ fn differing(changes: &[(&str, &str)], payload: &Value) -> Vec<String> {
         changed = changed.replace(from, to);
     }
     let [is, would_be] = [RULES, &changed].map(|rules| compile(rules).decide(payload, CONTEXT));
-    differences(&is, &would_be).iter().map(ToString::to_string).collect()
+    differences(&is, &would_be).iter().map(line).collect()
 }
 
 #[test]
@@ -101,7 +108,7 @@ fn elements_are_compared_where_there_are_as_many() {
     let found = differences(&is, &with("then: trigger", "then: resolve"));
     assert_eq!(found.iter().map(|found| found.index).collect::<Vec<_>>(), [1]);
     let found = differences(&is, &with("$.alerts[*]", "$.old[*]"));
-    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["elements: 2, would be 1"]);
+    assert_eq!(found.iter().map(line).collect::<Vec<_>>(), ["elements: 2, would be 1"]);
 }
 
 #[test]

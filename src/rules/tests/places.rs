@@ -3,7 +3,7 @@
 use super::*;
 use crate::yaml::Place;
 
-/// What stands before and behind the lines of a row, which begin in line 4.
+/// The lines before and behind those of a row, which begin in line 4.
 const HEAD: &str = "version: 1\nincident_key: $.id\nvalidate: [{ path: $.id, required: true }]\n";
 
 /// The findings as `line:column+width message (help)`; the width ends with the line.

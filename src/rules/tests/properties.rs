@@ -1,4 +1,4 @@
-//! What holds for any document, any path, any rule file.
+//! Properties of any document, any path, any rule file.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -183,7 +183,7 @@ const PARTS: [&str; 72] = [
     "",
     "''",
 ];
-/// What is refused although RFC 9535 allows it, or could: it would never match, or not as it looks.
+/// Paths that are refused although RFC 9535 allows them, or could: it would never match, or not as it looks.
 const DELIBERATE: [&str; 4] =
     ["is no regular expression", "an invisible character", "not exact in JSON", "brackets nest"];
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::rules::budget::Budget;
 use crate::rules::path::{JsonPath, Scope};
 
-/// What a decision may take: see `decide`.
+/// The steps that a decision may take: see `decide`.
 const STEPS: u64 = 4_000_000;
 /// Far more than it takes without optimisation; without a budget each of these takes minutes to years.
 const ENOUGH: Duration = Duration::from_secs(20);
