@@ -14,5 +14,5 @@ pub use sqlite::{
     Later, Lock, LogSalvage, NewCommand, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack, PutBackBy,
     Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage, Scope, Sendable,
     Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals, footprint, inspect,
-    is_marked_damaged, is_used, mark_damaged, outlook, repair, too_small,
+    is_marked_damaged, is_used, make_directory, mark_damaged, outlook, repair, too_small,
 };

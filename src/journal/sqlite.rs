@@ -78,7 +78,7 @@ use volume::Volume;
 
 pub use batch::Batch;
 pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
-pub use data_dir::{Lock, inspect, is_used};
+pub use data_dir::{Lock, inspect, is_used, make_directory};
 pub use errors::{Error, OpenError};
 pub use event_details::{AttemptDetails, Details};
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod certificates;
 mod cli;
 mod codes;
 mod commands;
+mod confinement;
 mod connections;
 mod cookbook;
 mod delivery;
