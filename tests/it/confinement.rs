@@ -46,7 +46,8 @@ async fn a_reload_that_names_a_file_elsewhere_is_refused_with_the_remedy_and_cha
         let rules = elsewhere.path().join("rules.yaml");
         std::fs::copy(directory.path().join("rules.yaml"), &rules).unwrap();
         let text = std::fs::read_to_string(&configuration).unwrap();
-        std::fs::write(&configuration, text.replace("rules: rules.yaml", &format!("rules: '{}'", rules.display()))).unwrap();
+        std::fs::write(&configuration, text.replace("rules: rules.yaml", &format!("rules: '{}'", rules.display())))
+            .unwrap();
         let refused = process.logged_with("permission denied");
         assert!(refused["message"].as_str().unwrap().contains("restart it, or put the file beside those"), "{refused}");
         assert_eq!(process.post(&relay::payload("a", "CRITICAL")).await.status, 202);

@@ -17,6 +17,7 @@ mod connections;
 mod cookbook;
 mod delivery;
 mod demo;
+mod deploy;
 mod doctor;
 mod egress;
 mod following;
