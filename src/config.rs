@@ -235,8 +235,9 @@ impl<'a> Reader<'a> {
             tree.value = Value::Map(Vec::new());
         }
         overrides::lay_over(&mut tree, self.inputs, &mut self.findings);
-        // Any of them may set a secret, or a URL with one.
-        let names = self.inputs.environment.keys().filter(|name| overrides::sets_a_key(name));
+        // Any of them may set a secret, or a URL with one; so may proxies, also those that are not used.
+        let is_proxy = |name: &str| name.to_ascii_lowercase().ends_with("_proxy");
+        let names = self.inputs.environment.keys().filter(|name| overrides::sets_a_key(name) || is_proxy(name));
         self.secret_variables.extend(names.cloned());
         Ok(Some(tree))
     }

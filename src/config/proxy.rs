@@ -128,8 +128,6 @@ impl Reader<'_> {
         if is_excepted(url, exceptions) {
             return Some(Route::Direct);
         }
-        // It may hold credentials.
-        self.secret_variables.insert(name.to_owned());
         let node = Node::new(Value::String(text), Place::Environment(name.to_owned()));
         self.proxy_url(&node, PATH, name).map(Route::Through)
     }

@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod bodies;
 mod browser;
+mod canaries;
 mod cases;
 mod certificates;
 mod cli;
