@@ -28,7 +28,7 @@ mod text_file;
 mod tls;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub struct Config {
     pub dedup: dedup::Settings,
     pub journal: journal::Config,
     pub log: logging::Config,
+    /// The process gives up what it does not need.
+    pub confinement: bool,
     /// None: it is off.
     pub self_check: Option<SelfCheckSection>,
     /// The secrets that come from files and so may change while the relay runs.
@@ -141,7 +143,7 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
         Ok(None) => None,
         Err(failure) => return (Err(failure), Snapshot { files: reader.files, ..Snapshot::default() }),
     };
-    let Reader { mut findings, shadow_findings: mut shadow, files, rules, .. } = reader;
+    let Reader { mut findings, shadow_findings: mut shadow, files, secret_variables, rules, .. } = reader;
     findings.sort();
     shadow.sort();
     let loaded = match config {
@@ -153,7 +155,7 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
         }
     };
     let rules = rules.into_iter().filter_map(|(path, rules)| Some((path, rules?))).collect();
-    (loaded, Snapshot { files, rules, settings })
+    (loaded, Snapshot { files, secret_variables, rules, settings })
 }
 
 /// A secret that stands alone, in a file of another kind; what is wrong with it is a finding.
@@ -206,6 +208,8 @@ struct Reader<'a> {
     secret_files: SecretFiles,
     /// The files that were read so far.
     files: FileStamps,
+    /// The environment variables whose values are secrets.
+    secret_variables: BTreeSet<String>,
     /// The environment variables and secret files that were reported missing: one report each is enough.
     missing: Vec<String>,
     /// Rule files that were read, so that two sources may share one.
@@ -220,6 +224,7 @@ impl<'a> Reader<'a> {
             shadow_findings: Findings::new(),
             secret_files: SecretFiles::default(),
             files: FileStamps::default(),
+            secret_variables: BTreeSet::new(),
             missing: Vec::new(),
             rules: BTreeMap::new(),
         }
@@ -236,6 +241,10 @@ impl<'a> Reader<'a> {
             tree.value = Value::Map(Vec::new());
         }
         overrides::lay_over(&mut tree, self.inputs, &mut self.findings);
+        // Any of them may set a secret, or a URL with one; so may proxies, also those that are not used.
+        let is_proxy = |name: &str| name.to_ascii_lowercase().ends_with("_proxy");
+        let names = self.inputs.environment.keys().filter(|name| overrides::sets_a_key(name) || is_proxy(name));
+        self.secret_variables.extend(names.cloned());
         Ok(Some(tree))
     }
 
@@ -261,6 +270,7 @@ impl<'a> Reader<'a> {
             .map(|source| (Arc::clone(&source.name), source.max_queued));
         let journal = self.journal(tree, &mut top, data_dir, Shares::new(shares));
         let log = self.log(&mut top);
+        let confinement = top.choice("confinement", &ON_OR_OFF, &mut self.findings);
         let self_check = self.self_check(tree, &mut top);
         top.finish(&mut self.findings);
         let (upstream, dispatch) = upstream?;
@@ -275,6 +285,7 @@ impl<'a> Reader<'a> {
             dedup,
             journal,
             log,
+            confinement: confinement.unwrap_or(true),
             self_check,
             secret_files: std::mem::take(&mut self.secret_files),
             filters: self.filters(),
@@ -299,6 +310,8 @@ fn place_of(tree: &Node, keys: &[&str]) -> Place {
     node.place.clone()
 }
 
+/// Words, since YAML 1.2 has no other truth than `true`.
+const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 /// Where a configuration usually is, in the order of looking.
 const USUAL_PATHS: [&str; 3] = ["gander.yaml", "config/gander.yaml", "/etc/gander/gander.yaml"];
 /// The environment variable that names the file.

@@ -38,6 +38,8 @@
 //! | [`event`] [`trace_context`] [`clock`] [`text`] [`version`] | the vocabulary: what an event is and what becomes of it; the trace that it belongs to; time; words and times as people read them; what this was built from |
 //! | [`self_check`] | a synthetic trigger and resolve, round after round: when, and what it means that one does not come back |
 //! | [`metrics`] [`logging`] [`tap`] [`activity`] | for operators: counts, the log, the live stream, numbers by source |
+//! | [`inherited`] | the environment and the sockets that the process was started with |
+//! | [`confinement`] | gives up what the process does not need: writing elsewhere, starting programs, being looked into |
 //! | [`credential`] [`secret`] [`token_bucket`] [`files`] [`shutdown`] [`supervision`] | what several rooms share |
 //! | [`exports`] | the items that tests use; beside `main` nothing else is public |
 //!
@@ -53,7 +55,7 @@
 //! | 5 services of the server | `admin` `inbound` `callgoose/sandbox` | requests in; talk to what is below by handles and snapshots |
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
-//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` | |
+//! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` `confinement` `inherited` | |
 //! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `trace_context` `clock` `text` `version` `yaml` | |
 //!
@@ -67,6 +69,7 @@
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
 //! - A certificate that a person put there is never replaced: only what was made here, by its fingerprint, is made anew.
+//! - No file but `inherited.rs` has unsafe code.
 //! - A payload never chooses a host, a URL or a header name. Of a sender's headers only its trace goes on, written anew.
 //! - Administration never holds a lock of the pipeline.
 //! - No line of the log, no full pipe and no reader that is gone delays, ends or loses an event.
@@ -82,12 +85,14 @@ mod callgoose;
 mod cli;
 mod clock;
 mod config;
+mod confinement;
 mod credential;
 mod delivery;
 mod event;
 pub mod exports;
 mod files;
 mod inbound;
+mod inherited;
 mod journal;
 mod lenient_json;
 mod logging;

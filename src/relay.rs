@@ -1,9 +1,11 @@
 //! The composition of the relay: starts and stops all parts in order.
 
 mod certificates;
+mod confine;
 mod reload;
 mod search_index;
 mod self_check;
+pub mod systemd;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
 use crate::inbound::{ConfirmationSource, Ingest, SourceConfig};
+use crate::inherited::Sockets;
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
 use crate::journal::{self, Lock, OpenError, Reader, Readers, SearchIndex};
 use crate::metrics::Metrics;
@@ -36,6 +39,7 @@ use crate::tls;
 use crate::version::{COMMIT, VERSION};
 
 use certificates::Certificates;
+pub use confine::{confine, log as log_confinement};
 pub use reload::Reloads;
 use self_check::SelfCheck;
 
@@ -49,8 +53,9 @@ pub struct Running {
     listener: JoinHandle<()>,
     admin_listener: JoinHandle<()>,
     dispatcher: JoinHandle<()>,
+    recorder: Recorder,
     /// Resolves when the recorder's thread has ended.
-    recorder: oneshot::Receiver<()>,
+    recorder_end: oneshot::Receiver<()>,
     in_force: reload::InForce,
 }
 
@@ -64,14 +69,16 @@ pub enum StartError {
 }
 
 /// Starts all parts; returns when events are accepted. After an error nothing is left running.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+///
+/// `sockets` are used in place of new ones at the configured addresses.
+pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartError> {
     let started = Instant::now();
     let clock = Clock::start();
     let shutdown = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
 
-    let (listen_socket, listen) = bind("listen.address", config.listen.address).await?;
-    let (admin_socket, admin) = bind("admin.address", config.admin.address).await?;
+    let (listen_socket, listen) = bind("listen.address", config.listen.address, sockets.listen).await?;
+    let (admin_socket, admin) = bind("admin.address", config.admin.address, sockets.admin).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
     let readers = lock.readers();
     let record = tls::Record::in_directory(&config.journal.data_dir);
@@ -134,7 +141,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let report = watch::Sender::new(None);
     let view = admin::View {
-        recorder,
+        recorder: recorder.clone(),
         ingest: ingest.clone(),
         journal: admin::JournalView::new(searcher),
         metrics: Arc::clone(&metrics),
@@ -183,7 +190,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         version = VERSION, commit = COMMIT, %listen, %admin, upstream = upstream_url, waiting,
         "gander takes events"
     );
-    Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder: recorder_end, in_force })
+    Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder, recorder_end, in_force })
 }
 
 impl Running {
@@ -193,10 +200,20 @@ impl Running {
         Reloads::start(inputs, snapshot, lacking, self.in_force.clone())
     }
 
+    /// A handle of the recorder. It ends when all of them are dropped.
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
+    /// The result of the last reload.
+    pub fn reload_state(&self) -> watch::Receiver<Reload> {
+        self.in_force.state.subscribe()
+    }
+
     /// Returns the name of an essential part that has ended by itself: a fault of this program.
     pub async fn failed(&mut self) -> &'static str {
         tokio::select! {
-            _ = &mut self.recorder => "the recorder ended",
+            _ = &mut self.recorder_end => "the recorder ended",
             _ = &mut self.dispatcher => "the dispatcher ended",
             _ = &mut self.listener => "the listener ended",
         }
@@ -205,14 +222,14 @@ impl Running {
     /// Stops in order: no new connections, current requests answered, current calls finished or left queued, everything
     /// synced. Returns true if that was done within the limit; nothing is lost either way.
     pub async fn stop(self) -> bool {
-        let Running { shutdown, listener, admin_listener, dispatcher, recorder, in_force, .. } = self;
+        let Running { shutdown, listener, admin_listener, dispatcher, recorder, recorder_end, in_force, .. } = self;
         // The recorder ends when all its handles are dropped.
-        drop(in_force);
+        drop((in_force, recorder));
         tracing::info!("stopping: finishing requests and calls under way");
         shutdown.begin();
         let ended = tokio::time::timeout(LIMIT, async {
             let _ = tokio::join!(listener, admin_listener, dispatcher);
-            let _ = recorder.await;
+            let _ = recorder_end.await;
         })
         .await
         .is_ok();
@@ -296,10 +313,17 @@ fn confirmation_entry(source: &ConfirmationSource) -> SourceEntry {
     SourceEntry::new(&source.name, None, &source.auth, source.accept.form, allow_from).of_confirmations()
 }
 
-/// Binds a socket; returns its address, too, with the actual port.
-async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Binds a socket, unless it is bound; returns its address, too, with the actual port.
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+    bound: Option<std::net::TcpListener>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |error| StartError::Bind { key, address, error };
-    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = match bound {
+        Some(bound) => TcpListener::from_std(bound).map_err(failed)?,
+        None => TcpListener::bind(address).await.map_err(failed)?,
+    };
     let bound = socket.local_addr().map_err(failed)?;
     Ok((socket, bound))
 }

@@ -90,6 +90,13 @@ fn the_domain_is_pure() {
 }
 
 #[test]
+fn one_file_has_unsafe_code() {
+    let is_unsafe = |code: &String| code.contains("unsafe {") || code.contains("allow(unsafe_code");
+    let files = House::read().0.into_iter().filter(|(_, code)| is_unsafe(code)).map(|(module, _)| module.join("/"));
+    assert_eq!(files.collect::<Vec<_>>(), ["inherited"]);
+}
+
+#[test]
 fn no_spelling_of_an_import_hides_it() {
     for (code, word) in [
         ("use std::fs;", "std::fs"),

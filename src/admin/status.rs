@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::holds;
 use super::readiness::readiness;
 use super::{State, View};
 use crate::activity::SourceActivity;
 use crate::clock::WallTime;
+use crate::confinement;
 use crate::delivery::breaker::Cause;
 use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{DeliveryProgress, FailedCalls, UpstreamStatus};
@@ -40,6 +41,7 @@ pub(super) async fn current(view: &View) -> Value {
         "started_at": WallTime::now().before(uptime).rfc3339(),
         "readiness": readiness(view),
         "reload": view.reload.borrow().to_json(),
+        "confinement": confinement::report().map(confined),
         "self_check": view.self_check.borrow().as_ref().map(self_check),
         "sources": view.sources,
         "upstream": upstream(view),
@@ -62,6 +64,15 @@ pub(super) async fn current(view: &View) -> Value {
         "holds": holds::shown(&view.recorder.holds()),
         "dedup": { "keys": view.metrics.journal.dedup_keys.get() },
     })
+}
+
+fn confined(report: &confinement::Report) -> Value {
+    report
+        .parts()
+        .into_iter()
+        .map(|(part, outcome)| (part.to_owned(), outcome.as_str().into()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn self_check(report: &Report) -> Value {

@@ -9,8 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{ConfigArguments, Exit, Stop};
 use crate::authoring::lint;
 use crate::config::{self, Inputs, Loaded, Secrets, Snapshot};
+use crate::inherited::{self, Sockets};
 use crate::logging;
-use crate::relay;
+use crate::relay::{self, systemd};
 use crate::yaml::Findings;
 
 /// Run the relay
@@ -41,7 +42,12 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     let inputs = arguments.config.inputs(Secrets::Required)?;
     let (loaded, snapshot) = config::read(&inputs);
     let loaded = loaded?;
+    inherited::wipe_variables(snapshot.secret_variables.iter().map(String::as_str));
+    let sockets =
+        inherited::sockets().map_err(|error| format!("can't use the sockets of the service manager: {error}"))?;
+    let confined = relay::confine(&loaded.config, &snapshot).map_err(|error| error.to_string())?;
     logging::start(loaded.config.log).map_err(|error| format!("can't start the log: {error}"))?;
+    relay::log_confinement(confined);
     log_warnings(&loaded.warnings);
     if !loaded.shadow.has_errors() {
         log_warnings(&loaded.shadow);
@@ -49,7 +55,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     log_warnings(&lint::self_check_beside(&loaded.config));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("can't start: {error}"))?;
-    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, inputs, snapshot)));
+    let served = AssertUnwindSafe(|| runtime.block_on(serve(loaded, sockets, inputs, snapshot)));
     // The panic is in the log by now.
     let result = catch_unwind(served).unwrap_or(Ok(Exit::No));
     // What still runs was given its time by the stop.
@@ -57,24 +63,35 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     Ok(result?)
 }
 
-async fn serve(loaded: Loaded, inputs: Inputs, snapshot: Snapshot) -> Result<Exit, String> {
+async fn serve(loaded: Loaded, sockets: Sockets, inputs: Inputs, snapshot: Snapshot) -> Result<Exit, String> {
     // Before anything is started, so that a stop during the start is not missed.
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
     let lacking = loaded.shadow.error_lines();
-    let mut running = relay::start(loaded.config).await.map_err(|error| error.to_string())?;
+    let mut running = relay::start(loaded.config, sockets).await.map_err(|error| error.to_string())?;
     let reloads = running.reload(inputs, snapshot, lacking);
+    let mut reload_state = running.reload_state();
+    let mut watchdog = Box::pin(systemd::feed_watchdog(running.recorder()));
+    systemd::ready();
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => reloads.ask(),
+                Told::Reload => {
+                    systemd::reloading();
+                    reloads.ask();
+                }
                 Told::Stop => break,
             },
+            // Whatever came of it.
+            Ok(()) = reload_state.changed() => systemd::ready(),
+            () = &mut watchdog => {}
             part = running.failed() => {
                 tracing::error!(part, "a part of gander failed; stopping, so that what supervises it starts it again");
                 return Ok(Exit::No);
             }
         }
     }
+    drop(watchdog);
+    systemd::stopping();
     running.stop().await;
     Ok(Exit::Fine)
 }

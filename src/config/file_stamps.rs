@@ -35,6 +35,10 @@ impl FileStamps {
         }
     }
 
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
     /// These files as they are now.
     pub fn now(&self) -> FileStamps {
         FileStamps(self.0.keys().map(|path| (path.clone(), Stamp::of(path))).collect())

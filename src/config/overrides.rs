@@ -21,11 +21,7 @@ pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs, findings: &mut Findings
             .help(format!("did you mean {FILE_VARIABLE}?"));
     }
     let environment = inputs.environment.iter().filter_map(|(name, text)| {
-        // A bare `GANDER_` names nothing; one variable names the file itself, one the commit of a build.
-        let is_key = |key: &&str| {
-            !key.is_empty() && name != FILE_VARIABLE && name != COMMIT_VARIABLE && !is_near_file_variable(key)
-        };
-        let key = name.strip_prefix(PREFIX).filter(is_key)?;
+        let key = name.strip_prefix(PREFIX).filter(|_| sets_a_key(name))?;
         let key = key.to_ascii_lowercase();
         let keys = key.split("__").map(str::to_owned).collect();
         Some(Override { place: Place::Environment(name.clone()), keys, text: text.clone() })
@@ -49,6 +45,14 @@ pub(super) fn lay_over(tree: &mut Node, inputs: &Inputs, findings: &mut Findings
     for (name, setting) in merged {
         lay(tree, &name, setting, &find, 0);
     }
+}
+
+/// Tells a variable that sets a key.
+pub(super) fn sets_a_key(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|key| {
+        // A bare `GANDER_` names nothing; one variable names the file itself, one the commit of a build.
+        !key.is_empty() && name != FILE_VARIABLE && name != COMMIT_VARIABLE && !is_near_file_variable(key)
+    })
 }
 
 /// Tells a misspelt [`FILE_VARIABLE`] by what stands behind the prefix: no key of the configuration is near it.

@@ -172,7 +172,10 @@ impl Reader<'_> {
             None => format!("the environment variable {name} is not set"),
             Some(text) if text.is_empty() => format!("the environment variable {name} is empty"),
             Some(text) => match unusable(text, used) {
-                None => return Some(Secret::new(text.clone()).read_from(Origin::Variable(name))),
+                None => {
+                    self.secret_variables.insert(name.clone());
+                    return Some(Secret::new(text.clone()).read_from(Origin::Variable(name)));
+                }
                 Some(problem) => format!("the value of the environment variable {name} {problem}"),
             },
         };

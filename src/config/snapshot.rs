@@ -1,6 +1,6 @@
 //! A snapshot of what a configuration was read from. The next one tells what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use crate::yaml::Node;
 pub struct Snapshot {
     /// Every file that was read, or was to be.
     pub files: FileStamps,
+    /// The environment variables whose values are, or may be, secrets.
+    pub secret_variables: BTreeSet<String>,
     /// The rule files that compiled.
     pub rules: BTreeMap<PathBuf, Arc<RuleSet>>,
     pub settings: SettingsTree,

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::confinement;
 use crate::files;
 use crate::yaml::Source;
 
@@ -54,6 +55,11 @@ pub fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied if confinement::limits_reading() => {
+            "permission denied; the relay's user must be able to read it, and a running relay reads only the directories \
+             of the files that it was started with (`confinement`): restart it, or put the file beside those"
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => "permission denied; the relay's user must be able to read it".to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => error.to_string(),

@@ -85,7 +85,7 @@ pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
 pub use confirmations::{
     ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
 };
-pub use data_dir::{Lock, inspect, is_used};
+pub use data_dir::{Lock, inspect, is_used, make_directory};
 pub use errors::{Error, OpenError};
 pub use event_details::{AttemptDetails, Details};
 #[cfg(test)]

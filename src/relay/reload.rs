@@ -66,7 +66,7 @@ impl Reloads {
     /// Starts to watch the files of the start's `snapshot`.
     pub(super) fn start(inputs: Inputs, snapshot: Snapshot, lacking: Vec<String>, in_force: InForce) -> Reloads {
         let (sender, mut asked) = mpsc::channel(1);
-        let Snapshot { mut files, rules, settings } = snapshot;
+        let Snapshot { mut files, rules, settings, .. } = snapshot;
         // The start runs no tests; changed test files trigger the next reload.
         for name in rules.keys().flat_map(|path| rule_tests::names_beside(path)) {
             files.note(&name);

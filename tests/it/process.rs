@@ -79,6 +79,10 @@ impl Process {
         Ok(Process { child, port, admin_port, client, started, log: Mutex::new(log) })
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens for senders and for its operator.
     pub fn ports(&self) -> (u16, u16) {
         (self.port, self.admin_port)

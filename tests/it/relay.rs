@@ -85,7 +85,7 @@ impl Relay {
             Ok(loaded) => loaded,
             Err(failure) => panic!("the test's configuration is wrong: {failure:?}"),
         };
-        let running = relay::start(loaded.config).await.unwrap();
+        let running = relay::start(loaded.config, Default::default()).await.unwrap();
         let client = HttpsClient::trusting(&directory.path().join("server.pem"));
         Relay { running, directory, client }
     }

@@ -263,6 +263,7 @@ fn samples() -> Vec<(Kind, Value)> {
         "delivery": {"stale": {"trigger": "6h", "do": "end"}},
         "journal": {"max_events": 1000, "max_bytes": "4GiB", "keep_delivered": "7d", "keep_refused": 100},
         "self_check": {"source": "one", "every": "15m", "limit": "5m", "trigger": {"id": 1}, "resolve": {"id": 1}},
+        "confinement": "off",
         "log": {"level": "info", "format": "auto"}
     });
     let text = |operator: &str| json!({"path": "$.a", operator: ["a", "b"], "ignore_case": true});

@@ -15,6 +15,17 @@ use super::open_files::{self, Stat};
 use super::readers::Readers;
 use super::{OpenError, sqlite_version};
 
+/// Creates the directory if it is missing, and makes it private if it is empty or ours.
+pub fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    inspect(directory)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| OpenError {
+        path: directory.to_owned(),
+        problem: format!("can't make this directory: {error}"),
+        remedy: WRITABLE,
+    })?;
+    make_private(directory)
+}
+
 /// A lock on the data directory for this process. The kernel releases it when the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
@@ -26,16 +37,10 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Creates the directory if it is missing, makes it private if it is empty or ours, and locks it.
+    /// Makes the directory, and locks it.
     pub fn take(directory: &Path) -> Result<Lock, OpenError> {
         let fail = |problem: String, remedy| OpenError { path: directory.to_owned(), problem, remedy };
-        inspect(directory)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| fail(format!("can't make this directory: {error}"), WRITABLE))?;
-        make_private(directory)?;
+        make_directory(directory)?;
         // The journal syncs the files in the directory; the directory's own entry is synced here.
         if let Some(parent) = directory.canonicalize().ok().as_deref().and_then(Path::parent) {
             // If another user created it, the directory above may be closed to us.

@@ -54,7 +54,7 @@ pub(super) fn read<'a>(
     clients: impl Iterator<Item = &'a Arc<ClientTls>>,
 ) -> Candidate {
     let (loaded, snapshot) = config::read(inputs);
-    let Snapshot { mut files, rules, settings } = snapshot;
+    let Snapshot { mut files, rules, settings, .. } = snapshot;
     let mut tested = Tested::default();
     for (path, rules) in &rules {
         for name in rule_tests::names_beside(path) {

@@ -1,0 +1,53 @@
+//! Confines the process to what its configuration names.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::config::{Config, Snapshot};
+use crate::confinement::{self, Outcome, Paths, Report, directories};
+use crate::journal::{self, OpenError};
+
+/// Gives up what this configuration does not need. Has to come before the first thread; [`log`] tells of it.
+pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static Report>, OpenError> {
+    if !config.confinement {
+        return Ok(None);
+    }
+    // What is not there yet can't be allowed.
+    journal::make_directory(&config.journal.data_dir)?;
+    let mut paths = Paths { read: directories(snapshot.files.paths()), write: vec![config.journal.data_dir.clone()] };
+    // The directory's own entry is synced in the one above.
+    paths.read.extend(directories([config.journal.data_dir.as_path()]));
+    for tls in [&config.listen.tls, &config.admin.tls].into_iter().flatten().filter(|tls| tls.self_signed) {
+        let pair = directories([tls.certificate.as_path(), &tls.private_key]);
+        pair.iter().for_each(|directory| make_directory(directory));
+        paths.write.extend(pair);
+    }
+    confinement::apply(&paths);
+    Ok(confinement::report())
+}
+
+/// Makes the directory of a pair; where that fails, making the pair will tell.
+fn make_directory(directory: &Path) {
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+}
+
+/// Logs what the process is confined by, and warns where somebody could do more with it than needed.
+pub fn log(report: Option<&Report>) {
+    match report {
+        Some(report) => {
+            let Report { files, system_calls, memory } = report;
+            let [files, system_calls, memory] = [files, system_calls, memory].map(Outcome::as_str);
+            tracing::info!(files, system_calls, memory, "confined: see `confinement`");
+            for (part, outcome) in report.parts() {
+                if let Outcome::Failed(error) = outcome {
+                    tracing::warn!(part, error, "the process could not be confined in this");
+                }
+            }
+        }
+        None => tracing::warn!("not confined, since `confinement` is off"),
+    }
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root, which nothing here needs; run it as a user of its own");
+    }
+}
