@@ -20,6 +20,7 @@ mod proxy;
 mod secrets;
 mod sections;
 mod self_check;
+mod signature;
 mod snapshot;
 mod sources;
 mod text_file;
@@ -242,6 +243,9 @@ impl<'a> Reader<'a> {
         }
         let data_dir = self.data_dir(tree, &mut top);
         let sources = self.sources(&mut top);
+        if let (Some(listen), Some(sources)) = (&listen, &sources) {
+            self.certificates_are_asked_for(tree, listen, sources);
+        }
         let (stale, superseded) = self.delivery(&mut top);
         let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);

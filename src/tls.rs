@@ -11,6 +11,7 @@ mod pem;
 mod pinned;
 mod self_signed;
 mod served;
+mod subject_names;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub use error::{Error, Warning};
 pub use pinned::pinned_client;
 pub use self_signed::make_missing_pair;
 pub use served::{Renewed, Served};
+pub use subject_names::subject_names;
 use validity::Validity;
 pub use validity::{expires_soon, next_expiry};
 

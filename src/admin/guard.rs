@@ -14,7 +14,8 @@ use axum::response::Response;
 
 use super::State;
 use super::problem::problem;
-use crate::credential::{Credential, Match};
+use crate::credential::{Credential, RequestHead};
+use crate::secret::Secret;
 use crate::server::{ClientCertificate, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
@@ -54,15 +55,18 @@ pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     let Some(token) = &state.access.token else {
         return true;
     };
-    Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
-        || state.sessions.admits(headers, token, Instant::now())
+    is_shown(token, headers) || state.sessions.admits(headers, token, Instant::now())
+}
+
+fn is_shown(token: &Secret, headers: &HeaderMap) -> bool {
+    Credential::Bearer(token.clone()).check_head(&RequestHead::of_headers(headers)).is_ok()
 }
 
 /// Who asks, as far as that is known: how they were let in, and the address of the connection. Never a secret.
 pub(super) fn who(state: &State, request: &Request) -> Arc<str> {
     let peer = request.extensions().get::<Peer>();
     let shown = match &state.access.token {
-        Some(token) if Credential::Bearer(token.clone()).check_head(request.headers(), None) == Match::Right => "token",
+        Some(token) if is_shown(token, request.headers()) => "token",
         Some(_) => "page session",
         None if peer.is_some_and(|peer| peer.address.is_loopback()) => "loopback",
         None => "no token",

@@ -104,7 +104,8 @@ impl Server {
     /// Serves one connection to its end.
     pub(super) async fn serve(&self, stream: TcpStream, address: IpAddr, deadlines: &Arc<Deadlines>) -> End {
         let Some(tls) = &self.tls else {
-            return self.http1(stream, Peer { address, certificate: ClientCertificate::NotAsked }, deadlines).await;
+            let peer = Peer { address, certificate: ClientCertificate::NotAsked, names: Arc::default() };
+            return self.http1(stream, peer, deadlines).await;
         };
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
@@ -122,12 +123,13 @@ impl Server {
             Err(problem) => return End::Handshake(problem),
         };
         let session = stream.get_ref().1;
-        let certificate = match (tls.asks_certificate(), session.peer_certificates()) {
-            (false, _) => ClientCertificate::NotAsked,
-            (true, None) => ClientCertificate::Missing,
-            (true, Some(_)) => ClientCertificate::Valid,
+        let (certificate, shown) = match (tls.asks_certificate(), session.peer_certificates()) {
+            (false, _) => (ClientCertificate::NotAsked, None),
+            (true, None) => (ClientCertificate::Missing, None),
+            (true, Some(chain)) => (ClientCertificate::Valid, chain.first()),
         };
-        let peer = Peer { address, certificate };
+        let names = shown.map(tls::subject_names).unwrap_or_default().into();
+        let peer = Peer { address, certificate, names };
         // By ALPN and nothing else: guessing by the first bytes would need a timeout of its own.
         let end = if session.alpn_protocol() == Some(b"h2") {
             self.http2(stream, peer, deadlines).await
@@ -145,11 +147,11 @@ impl Server {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let scanner = Arc::new(Mutex::new(Scanner::default()));
-        let http1 = Http1 { scanner: Arc::clone(&scanner), service: Arc::clone(&self.service), peer };
+        let http1 = Http1 { scanner: Arc::clone(&scanner), service: Arc::clone(&self.service), peer: peer.clone() };
         let stream = WatchedStream::new(io, Arc::clone(deadlines), Some(http1));
         let service = service_fn(|request| {
             let framing = scanner.lock().unwrap_or_else(PoisonError::into_inner).request();
-            self.answer(request, peer, framing, deadlines)
+            self.answer(request, peer.clone(), framing, deadlines)
         });
         self.converse(self.http1.serve_connection(TokioIo::new(stream), service), deadlines).await
     }
@@ -159,7 +161,7 @@ impl Server {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = WatchedStream::new(io, Arc::clone(deadlines), None);
-        let service = service_fn(|request| self.answer(request, peer, None, deadlines));
+        let service = service_fn(|request| self.answer(request, peer.clone(), None, deadlines));
         self.converse(self.http2.serve_connection(TokioIo::new(stream), service), deadlines).await
     }
 

@@ -12,6 +12,8 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
+use crate::credential::SubjectName;
+
 /// Answers the requests of one listener.
 ///
 /// A 4xx answer has a Content-Type: one without is taken for hyper's own and replaced.
@@ -38,10 +40,12 @@ pub enum AnswerBody {
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
     pub certificate: ClientCertificate,
+    /// The names of its certificate, where that is valid.
+    pub names: Arc<[SubjectName]>,
 }
 
 /// The client certificate that TLS saw.
