@@ -385,4 +385,56 @@ mod tests {
             assert_eq!(*percent_decoded(text), *decoded.as_bytes(), "{text}");
         }
     }
+
+    #[test]
+    fn a_user_and_a_password_are_both_compared() {
+        let credential = Credential::Basic { user: "gander".to_owned(), password: secret("a:b") };
+        let pair = |pair: &[u8]| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let rows: &[(&str, &[&str], Option<Denied>)] = &[
+            ("both right", &[&pair(b"gander:a:b")], None),
+            ("the scheme has no case", &["bASIC Z2FuZGVyOmE6Yg=="], None),
+            ("another password", &[&pair(b"gander:a")], Some(Denied::Wrong)),
+            ("the password and more", &[&pair(b"gander:a:b ")], Some(Denied::Wrong)),
+            ("another user", &[&pair(b"Gander:a:b")], Some(Denied::Wrong)),
+            ("no user", &[&pair(b":a:b")], Some(Denied::Wrong)),
+            ("no password", &[&pair(b"gander:")], Some(Denied::Wrong)),
+            ("no colon", &[&pair(b"gander")], Some(Denied::Malformed)),
+            ("no base64", &["Basic gander:a:b"], Some(Denied::Malformed)),
+            ("bytes that are no text", &[&pair(b"gander:\xff")], Some(Denied::Wrong)),
+            ("nothing behind the scheme", &["Basic "], Some(Denied::Malformed)),
+            ("the scheme alone", &["Basic"], Some(Denied::NotBasic)),
+            ("another scheme", &["Bearer Z2FuZGVyOmE6Yg=="], Some(Denied::NotBasic)),
+            ("nothing", &[], Some(Denied::Missing)),
+            ("twice", &[&pair(b"gander:a:b"), &pair(b"gander:a:b")], Some(Denied::Repeated)),
+        ];
+        for (claim, values, expected) in rows {
+            let mut request = request("/hooks/s");
+            for value in *values {
+                request.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
+            }
+            assert_eq!(checked(&credential, &request), *expected, "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_known_by_any_of_its_names() {
+        let name = |text: &str| SubjectName::read(text).unwrap();
+        let credential = Credential::Certificate(vec![name("sender.example"), name("spiffe://corp/sender")]);
+        let rows: &[(&str, &[&str], Option<Denied>)] = &[
+            ("the first", &["sender.example"], None),
+            ("the second beside another", &["10.0.0.1", "spiffe://corp/sender"], None),
+            ("the case of a domain says nothing", &["SENDER.example"], None),
+            ("another one", &["other.example"], Some(Denied::OtherName)),
+            ("one below it", &["a.sender.example"], Some(Denied::OtherName)),
+            ("a wildcard that would cover it", &["*.example"], Some(Denied::OtherName)),
+            ("the case of a path does", &["spiffe://corp/Sender"], Some(Denied::OtherName)),
+            ("none", &[], Some(Denied::Missing)),
+        ];
+        for (claim, shown, expected) in rows {
+            let names: Vec<SubjectName> = shown.iter().map(|text| name(text)).collect();
+            let headers = HeaderMap::new();
+            let head = RequestHead { names: &names, ..RequestHead::of_headers(&headers) };
+            assert_eq!(credential.check_head(&head).err(), *expected, "{claim}");
+        }
+    }
 }

@@ -396,6 +396,7 @@ const SENDERS: &str = include_str!("../../config/rules/SENDERS.md");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::{Algorithm, Encoding, SignedText, Timestamp};
     use crate::rules::RuleSet;
     use crate::yaml::{Findings, Source};
 
@@ -418,9 +419,25 @@ mod tests {
             Credential::Bearer(secret()),
             Credential::Header { name: http::HeaderName::from_static("x-token"), secret: secret() },
             Credential::Query { name: "token".to_owned(), secret: Secret::from_sha256([7; 32]) },
+            Credential::Bearer(Secret::new("hunter3".to_owned()).read_from(Origin::File("next".into()))),
+            Credential::Basic { user: "gander".to_owned(), password: secret() },
+            Credential::StandardWebhooks(secret()),
+            Credential::Certificate(vec![crate::credential::SubjectName::dns("sender.example")]),
+            Credential::Hmac(Hmac {
+                header: http::HeaderName::from_static("x-slack-signature"),
+                secret: secret(),
+                algorithm: Algorithm::Sha256,
+                encoding: Encoding::Hex,
+                prefix: "v0=".to_owned(),
+                timestamp: Some(Timestamp {
+                    header: http::HeaderName::from_static("x-at"),
+                    tolerance: std::time::Duration::from_secs(300),
+                }),
+                signed: SignedText::parse("v0:{timestamp}:{body}").unwrap(),
+            }),
         ]);
         let setup = source(&auth).setup(&listener("0.0.0.0:8443", Transport::Certified));
-        let [bearer, header, query] = &setup.ways[..] else { panic!("{setup:?}") };
+        let [bearer, header, query, basic, webhooks, certificate, hmac] = &setup.ways[..] else { panic!("{setup:?}") };
         assert_eq!(
             lines(bearer),
             "URL=https://YOUR-HOST:8443/hooks/grafana\nMethod=POST\nHeader=Authorization: Bearer TOKEN\n\
@@ -428,10 +445,16 @@ mod tests {
         );
         assert!(lines(header).contains("Header=x-token: TOKEN\n"));
         assert!(lines(query).contains("/hooks/grafana?token=TOKEN\n") && !lines(query).contains("Header"));
-        assert!(bearer.secret.as_ref().unwrap().contains("`GRAFANA_TOKEN`"));
+        assert!(bearer.secret.as_ref().unwrap().contains("`GRAFANA_TOKEN`; or TOKEN is what the file `next` holds"));
+        assert!(lines(basic).contains("User=gander\nPassword=TOKEN\n") && lines(webhooks).contains("Secret=TOKEN\n"));
+        assert!(lines(certificate).contains("sender.example") && certificate.secret.is_none());
+        assert!(lines(hmac).contains(
+            "Secret=TOKEN\nSignature header=x-slack-signature\nTimestamp header=x-at\n\
+             Signature=v0=HMAC-sha256 of v0:{timestamp}:{body} in hex\n"
+        ));
         assert!(query.secret.as_ref().unwrap().contains("only the hash"));
         assert_eq!(setup.doubts, []);
-        assert!(!format!("{setup:?}").contains("hunter2"));
+        assert!(!format!("{setup:?}").contains("hunter"));
     }
 
     #[test]

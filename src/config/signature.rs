@@ -57,10 +57,11 @@ impl Reader<'_> {
     /// `{ header, secret, … }`, or `{ preset, secret }`.
     pub(super) fn hmac(&mut self, node: &Node, path: &str) -> Option<Vec<Credential>> {
         let mut section = Fields::of(node, path, &mut self.findings)?;
-        let names_preset = section.has("preset");
-        let preset = section.choice("preset", &PRESETS, &mut self.findings);
+        let preset_node = section.take_some("preset");
+        let preset =
+            preset_node.and_then(|node| fields::choice(node, &format!("{path}.preset"), &PRESETS, &mut self.findings));
         // A preset that is misspelled is one mistake, not two.
-        let header = match names_preset {
+        let header = match preset_node.is_some() {
             true => section.take_some("header"),
             false => section.require("header", &mut self.findings),
         };

@@ -33,3 +33,43 @@ impl Signature {
         self.id.as_deref().map(|id| MessageId::of(id, body))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use http::{HeaderMap, HeaderName};
+
+    use crate::clock::WallTime;
+    use crate::credential::{Credential, Denied, RequestHead, Shown};
+
+    /// None where a request with these headers and this body, at this second, shows the credential.
+    pub(in crate::credential) fn denied(
+        credential: &Credential,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        second: i64,
+    ) -> Option<Denied> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let head = RequestHead { now: WallTime(second * 1_000), ..RequestHead::of_headers(&map) };
+        match credential.check_head(&head) {
+            Ok(Shown::Signed(signature)) => (!signature.is_of(body)).then_some(Denied::Wrong),
+            Ok(Shown::Right) => None,
+            Err(denied) => Some(denied),
+        }
+    }
+
+    /// The headers of a request with this body, signed at this second.
+    pub(in crate::credential) fn signed(
+        credential: &Credential,
+        body: &[u8],
+        id: &str,
+        second: i64,
+    ) -> Vec<(String, String)> {
+        let mut request = http::Request::new(());
+        credential.present_with_body(&mut request, body, id, WallTime(second * 1_000)).unwrap();
+        let headers = request.headers().iter();
+        headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    }
+}

@@ -217,4 +217,34 @@ mod tests {
         assert!(admitted(&Policy::Open, &[], None));
         assert!(admitted(&Policy::Open, &[("authorization", "Bearer x")], Some("token=a&token=b")));
     }
+
+    #[test]
+    fn a_signature_counts_beside_the_others_and_only_with_its_body() {
+        let hooks = |key: &str| Credential::StandardWebhooks(secret(key));
+        let policy = Policy::AnyOf(vec![hooks("b2xk"), hooks("bmV3"), Credential::Bearer(secret("token"))]);
+        let signed = |key: &str| {
+            let mut request = http::Request::new(());
+            hooks(key).present_with_body(&mut request, b"{}", "msg_1", crate::clock::WallTime(0)).unwrap();
+            request.into_parts().0.headers
+        };
+        let with_token = |mut headers: HeaderMap, token: &str| {
+            headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+            headers
+        };
+        type Row = (&'static str, HeaderMap, &'static [u8], Result<bool, Denied>);
+        let rows: [Row; 7] = [
+            ("by the old key", signed("b2xk"), b"{}", Ok(true)),
+            ("by the new key", signed("bmV3"), b"{}", Ok(true)),
+            ("by another source's key", signed("b3RoZXI="), b"{}", Err(Denied::Wrong)),
+            ("another body", signed("bmV3"), b"[]", Err(Denied::Wrong)),
+            ("a token is enough", with_token(signed("b3RoZXI="), "token"), b"[]", Ok(false)),
+            ("a wrong token beside a right signature", with_token(signed("bmV3"), "x"), b"{}", Ok(true)),
+            ("nothing", HeaderMap::new(), b"{}", Err(Denied::Missing)),
+        ];
+        for (claim, headers, body, expected) in rows {
+            let head = policy.check_head(&RequestHead::of_headers(&headers));
+            let checked = head.and_then(|head| head.check_body(body)).map(|proof| proof.message().is_some());
+            assert_eq!(checked, expected, "{claim}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Any bytes for every parser: a rule file, a test file, a configuration, filters, a path, a template, a payload, a
-//! body, a trace. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
+//! body, a trace, a signature. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
 //!
 //! Inputs are made by changing known ones, with the words of each format at hand ([`mutate`]). An input of which
 //! something new is said (another refusal, another outcome) joins those that are changed further, so that the search
@@ -16,6 +16,7 @@
 mod mutate;
 mod properties;
 mod search;
+mod signatures;
 mod targets;
 mod words;
 
@@ -64,6 +65,11 @@ fn bodies() {
 #[test]
 fn traces() {
     search(&targets::TRACES);
+}
+
+#[test]
+fn signatures() {
+    search(&targets::SIGNATURES);
 }
 
 /// Each mistake costs a look at its line, never one at the whole file.

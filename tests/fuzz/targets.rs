@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::words;
+use crate::{signatures, words};
 
 /// A parser under search.
 pub struct Target {
@@ -146,6 +146,13 @@ pub const TRACES: Target = Target {
     },
     words: words::TRACE,
     run: trace,
+};
+
+pub const SIGNATURES: Target = Target {
+    name: "signatures",
+    corpus: || signatures::CREDENTIALS.iter().map(signatures::signed).collect(),
+    words: words::SIGNATURE,
+    run: signatures::checked,
 };
 
 fn path(input: &[u8]) -> String {

@@ -34,6 +34,7 @@ mod reload;
 mod run;
 mod self_check;
 mod shares;
+mod signatures;
 mod stale;
 mod status;
 mod support;
