@@ -73,7 +73,7 @@ pub enum Shown {
     /// It is right, whatever the body.
     Right,
     /// It has a signature that could be right: the body tells.
-    Signed(Signature),
+    Signed(Box<Signature>),
 }
 
 /// The reason why a request does not show a credential: for the log, never for the sender. Of several the last of this
@@ -189,8 +189,10 @@ impl Credential {
                 let checked = right(password, &pair[colon + 1..]);
                 if pair[..colon] == *user.as_bytes() { checked } else { Err(Denied::Wrong) }
             }
-            Credential::Hmac(hmac) => hmac.signature(head).map(Shown::Signed),
-            Credential::StandardWebhooks(secret) => standard_webhooks::signature(secret, head).map(Shown::Signed),
+            Credential::Hmac(hmac) => hmac.signature(head).map(Box::new).map(Shown::Signed),
+            Credential::StandardWebhooks(secret) => {
+                standard_webhooks::signature(secret, head).map(Box::new).map(Shown::Signed)
+            }
             Credential::Certificate(_) if head.names.is_empty() => Err(Denied::Missing),
             Credential::Certificate(names) if names.iter().any(|name| head.names.contains(name)) => Ok(Shown::Right),
             Credential::Certificate(_) => Err(Denied::OtherName),

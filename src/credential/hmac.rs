@@ -315,7 +315,8 @@ mod tests {
         ]
         .map(|hash| format!("v0={hash}"));
         let other = format!("v0={}", "0".repeat(64));
-        let rows: &[(&str, &[&str], &[&str], &[u8], i64, Option<Denied>)] = &[
+        type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [u8], i64, Option<Denied>);
+        let rows: &[Row<'_>] = &[
             ("the right one", &[right], &[at], SLACK_BODY, 0, None),
             ("capitals, as some write hex", &[&upper], &[at], SLACK_BODY, 0, None),
             ("another body", &[right], &[at], b"{}", 0, Some(Denied::Wrong)),

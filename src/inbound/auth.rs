@@ -42,7 +42,7 @@ impl Policy {
         for credential in credentials {
             match credential.check_head(head) {
                 Ok(Shown::Right) => matched = true,
-                Ok(Shown::Signed(signature)) => signatures.push(signature),
+                Ok(Shown::Signed(signature)) => signatures.push(*signature),
                 Err(why) => denied = denied.max(why),
             }
         }

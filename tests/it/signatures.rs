@@ -211,7 +211,7 @@ async fn strangers_spend_nothing_of_a_sources_rate_limit() {
         let answer = post(&edge, signed(&github("other"), body.as_bytes(), "", 0), body.clone(), true).await;
         assert_eq!(answer.status, 401);
     }
-    let answer = post(&edge, signed(&github("key"), body.as_bytes(), "", 0), body.clone(), true).await;
+    let answer = post(&edge, signed(&github("key"), body.as_bytes(), "", 0), body, true).await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
