@@ -1,9 +1,7 @@
 //! Signatures of a body that is still to come: what the head of a request claims, checked once the body is there.
 
-use aws_lc_rs::constant_time;
 use aws_lc_rs::hmac::{Context, Key};
-
-use super::standard_webhooks::MessageId;
+use aws_lc_rs::{constant_time, digest};
 
 /// One or more keyed hashes that a request shows, of which one must be that of its body.
 #[derive(Debug)]
@@ -31,6 +29,23 @@ impl Signature {
     /// The message by which a repeat of it is known, once the signature was found to be right.
     pub fn message(&self, body: &[u8]) -> Option<MessageId> {
         self.id.as_deref().map(|id| MessageId::of(id, body))
+    }
+}
+
+/// A message, known again by its id and its body together: a sender that gave one id to two messages loses neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageId(u128);
+
+impl MessageId {
+    pub(crate) fn of(id: &[u8], body: &[u8]) -> MessageId {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        // The length first, so that no id runs on into a body.
+        hash.update(&(id.len() as u64).to_be_bytes());
+        hash.update(id);
+        hash.update(body);
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash.finish().as_ref()[..16]);
+        MessageId(u128::from_be_bytes(first))
     }
 }
 

@@ -14,23 +14,6 @@ use super::{Denied, RequestHead, Signature, Unsendable, only};
 use crate::clock::WallTime;
 use crate::secret::Secret;
 
-/// A message, known again by its id and its body together: a sender that gave one id to two messages loses neither.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MessageId(u128);
-
-impl MessageId {
-    pub(crate) fn of(id: &[u8], body: &[u8]) -> MessageId {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        // The length first, so that no id runs on into a body.
-        hash.update(&(id.len() as u64).to_be_bytes());
-        hash.update(id);
-        hash.update(body);
-        let mut first = [0; 16];
-        first.copy_from_slice(&hash.finish().as_ref()[..16]);
-        MessageId(u128::from_be_bytes(first))
-    }
-}
-
 /// The key of a secret, which is base64, usually behind `whsec_`; none if it is anything else.
 pub fn key_of(secret: &str) -> Option<Vec<u8>> {
     let text = secret.strip_prefix(PREFIX).unwrap_or(secret);
@@ -92,7 +75,7 @@ pub const KEEP_MESSAGES: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
     use crate::credential::signature::tests::{denied, signed};
-    use crate::credential::{Credential, Shown};
+    use crate::credential::{Credential, MessageId, Shown};
 
     // The example of the reference implementations.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
