@@ -22,6 +22,7 @@ mod proxy;
 mod secrets;
 mod sections;
 mod self_check;
+mod signature;
 mod snapshot;
 mod sources;
 mod text_file;
@@ -261,6 +262,9 @@ impl<'a> Reader<'a> {
             self.gone_pairs(tree, [("listen", listen.tls.as_ref()), ("admin", admin.tls.as_ref())], &data_dir);
         }
         let sources = self.sources(tree, &mut top);
+        if let (Some(listen), Some(sources)) = (&listen, &sources) {
+            self.certificates_are_asked_for(tree, listen, sources);
+        }
         let (stale, superseded) = self.delivery(&mut top);
         let upstream = self.upstream(&mut top, stale, superseded);
         let dedup = self.dedup(&mut top);

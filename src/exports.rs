@@ -19,7 +19,9 @@ pub mod config {
     pub use crate::config::{Failure, Inputs, Secrets, load};
 }
 pub mod credential {
-    pub use crate::credential::Credential;
+    pub use crate::credential::{
+        Algorithm, Credential, Denied, Encoding, Hmac, RequestHead, SignedText, SubjectName, Timestamp,
+    };
 }
 pub mod delivery {
     pub mod breaker {

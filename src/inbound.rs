@@ -25,6 +25,7 @@ mod replay;
 mod request_id;
 mod request_log;
 mod response;
+mod seen_messages;
 mod self_check;
 mod shadow;
 
@@ -160,13 +161,14 @@ impl Ingest {
         shutdown: Shutdown,
     ) -> Ingest {
         let memory = BodyMemory::new(limits.bytes_max, Arc::clone(&metrics));
+        let unverified = BodyMemory::for_unverified(limits.bytes_max, Arc::clone(&metrics));
         let rules = sources.iter().map(|source| (Arc::clone(&source.name), source.rules.clone()));
         let log = RequestLog::new(Arc::clone(&metrics), clock, recorder.tap().clone(), recorder.activity().clone());
         log.show(sources.iter().map(|source| &source.name), confirmations.iter().map(|source| &source.name));
         Ingest(Arc::new(Shared {
             rules: LoadedRules::new(rules.collect()),
             shadow: Shadow::new(recorder.clone(), Arc::clone(&metrics), clock, shutdown.clone()),
-            sources: Sources::new(sources, confirmations, &memory),
+            sources: Sources::new(sources, confirmations, &memory, &unverified),
             limits,
             recorder,
             log,
@@ -236,7 +238,7 @@ impl Shared {
         peer: &Peer,
         about: &RequestMetadata,
     ) -> Response<Bytes> {
-        let admitted = match self.sources.admit(head, peer, self.clock.now().monotonic) {
+        let admitted = match self.sources.admit(head, peer, self.clock.now()) {
             Ok(Admission::Admitted(admitted)) => admitted,
             Ok(Admission::Probe) => return response::probe(),
             Err(NotAdmitted { source: None, refusal }) => {
@@ -270,10 +272,15 @@ impl Shared {
         let rules = self.rules.of(&source.name).ok_or(Refusal::UnknownSource)?;
 
         let coding = check_content_headers(&head.headers, source.accept);
-        let body = upload.read(self.limits, &source.memory).await?;
+        let body = admitted.read(upload, self.limits).await?;
         // Of what is refused by its headers too: it is kept, and read in its charset when it is replayed.
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
-        let mut payload = admitted.check_body(body, reading)?;
+        let mut payload = admitted.check_body(body, reading, self.clock.now().monotonic)?;
+        let message = payload.message();
+        if let Some(first) = message.and_then(|message| source.seen.first(message, self.clock.now().monotonic)) {
+            self.log.repeated(&source.name, about);
+            return Ok(response::repeated(first));
+        }
         if coding == Ok(Coding::Gzip) {
             payload.unpack(self.limits.bytes_max)?;
         }
@@ -296,12 +303,17 @@ impl Shared {
         self.metrics.acknowledged(about.started.elapsed());
 
         let replies = elements::replies(ignored, recorded);
-        let events = replies.iter().map(|(reply, _)| reply.id()).collect();
+        let events: Vec<_> = replies.iter().map(|(reply, _)| reply.id()).collect();
+        let first = events.iter().copied().flatten().next();
         // The payload is given up here: its memory is free while the sender waits for the upstream.
         self.shadow.decide_again(&source.name, payload, rules, about.received_at, events);
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
-        Ok(response::recorded(&replies, batch, preferred.and(wait), &about.id))
+        let response = response::recorded(&replies, batch, preferred.and(wait), &about.id);
+        if let Some(message) = message.filter(|_| response.status().is_success()) {
+            source.seen.remember(message, first, self.clock.now().monotonic);
+        }
+        Ok(response)
     }
 
     /// Decides a payload that is whole, has a coding and a type that its source takes, and is JSON.

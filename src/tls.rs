@@ -13,6 +13,7 @@ mod pinned;
 mod record;
 mod self_signed;
 mod served;
+mod subject_names;
 mod validity;
 mod whole_file;
 
@@ -38,6 +39,7 @@ pub use pinned::pinned_client;
 pub use record::Record;
 pub use self_signed::{is_certificate_name, make_missing_pair, make_pair};
 pub use served::{Renewed, Served};
+pub use subject_names::subject_names;
 use validity::Validity;
 pub use validity::{Expiry, InUse, Standing, expires_soon, next_expiry};
 

@@ -14,7 +14,8 @@ use axum::response::Response;
 
 use super::State;
 use super::problem::problem;
-use crate::credential::{Credential, Match};
+use crate::credential::{Credential, RequestHead};
+use crate::secret::Secret;
 use crate::server::{ClientCertificate, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
@@ -54,8 +55,11 @@ pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
     let Some(token) = &state.access.token else {
         return true;
     };
-    Credential::Bearer(token.clone()).check_head(headers, None) == Match::Right
-        || state.sessions.admits(headers, token, Instant::now())
+    is_shown(token, headers) || state.sessions.admits(headers, token, Instant::now())
+}
+
+fn is_shown(token: &Secret, headers: &HeaderMap) -> bool {
+    Credential::Bearer(token.clone()).check_head(&RequestHead::of_headers(headers)).is_ok()
 }
 
 /// Who asks, as far as that is known: how they were let in, and the address, as a trusted proxy tells it or the
@@ -63,7 +67,7 @@ pub(super) fn shows_token(state: &State, headers: &HeaderMap) -> bool {
 pub(super) fn who(state: &State, request: &Request) -> Arc<str> {
     let peer = request.extensions().get::<Peer>();
     let shown = match &state.access.token {
-        Some(token) if Credential::Bearer(token.clone()).check_head(request.headers(), None) == Match::Right => "token",
+        Some(token) if is_shown(token, request.headers()) => "token",
         Some(_) => "page session",
         // Neither a header that says so nor a proxy on this machine makes it a person here.
         None if peer.is_some_and(is_local) => "loopback",

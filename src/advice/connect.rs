@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Advice;
 use crate::callgoose::filters::{Filters, KeyFilter, TRIGGER_FILTERS_MAX};
-use crate::credential::Credential;
+use crate::credential::{Credential, Hmac};
 use crate::event::Action;
 use crate::inbound::auth::Policy;
 use crate::rules::{BodyShape, Known};
@@ -50,19 +50,32 @@ pub struct SourceEntry {
     pub confirms: bool,
 }
 
-/// A secret that a sender shows.
+/// One way in which a sender proves itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    place: SecretPlace,
-    kept: String,
+    means: Means,
+    /// Where its secrets are, of which any will do; empty where there is none.
+    kept: Vec<String>,
 }
 
-/// The place of a secret in a request.
+/// The means by which a request proves its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum SecretPlace {
+enum Means {
     Bearer,
     Header(String),
     Query(String),
+    Basic {
+        user: String,
+    },
+    Hmac {
+        header: String,
+        /// The header of the timestamp.
+        timestamp: Option<String>,
+        /// What is signed how.
+        recipe: String,
+    },
+    StandardWebhooks,
+    Certificate(String),
 }
 
 /// One thing to type somewhere.
@@ -108,7 +121,7 @@ impl SourceEntry {
     ) -> SourceEntry {
         let proofs = match auth {
             Policy::Open => Vec::new(),
-            Policy::AnyOf(credentials) => credentials.iter().map(Proof::of).collect(),
+            Policy::AnyOf(credentials) => Proof::of_all(credentials),
         };
         let (name, from) = (Arc::clone(name), from.map(str::to_owned));
         SourceEntry { name, from, proofs, takes_forms, allow_from, confirms: false }
@@ -130,19 +143,19 @@ impl SourceEntry {
 
     fn way(&self, listener: &Listener, proof: Option<&Proof>) -> Way {
         let url = format!("{}/hooks/{}", listener.base(), self.name);
-        let (url, header) = match proof.map(|proof| &proof.place) {
-            None => (url, None),
-            Some(SecretPlace::Bearer) => (url, Some("Authorization: Bearer TOKEN".to_owned())),
-            Some(SecretPlace::Header(name)) => (url, Some(format!("{name}: TOKEN"))),
-            Some(SecretPlace::Query(name)) => (format!("{url}?{name}=TOKEN"), None),
+        let means = proof.map(|proof| &proof.means);
+        let url = match means {
+            Some(Means::Query(name)) => format!("{url}?{name}=TOKEN"),
+            _ => url,
         };
         let mut all = vec![Typed::value("URL", url), Typed::value("Method", "POST")];
-        all.extend(header.map(|header| Typed::value("Header", header)));
+        all.extend(means.map(Means::typed).unwrap_or_default());
         all.push(match self.takes_forms {
             true => Typed::in_words("Content-Type", "application/json (or application/x-www-form-urlencoded)"),
             false => Typed::value("Content-Type", "application/json"),
         });
-        Way { typed: all, secret: proof.map(|proof| proof.kept.clone()) }
+        let kept = proof.map(|proof| proof.kept.join("; or ")).filter(|kept| !kept.is_empty());
+        Way { typed: all, secret: kept }
     }
 
     /// The settings that are not as they should be, or need something more of the sender.
@@ -183,16 +196,63 @@ impl Typed {
 
 impl Proof {
     fn is_in_url(&self) -> bool {
-        matches!(self.place, SecretPlace::Query(_))
+        matches!(self.means, Means::Query(_))
     }
 
-    fn of(credential: &Credential) -> Proof {
-        let (place, secret) = match credential {
-            Credential::Bearer(secret) => (SecretPlace::Bearer, secret),
-            Credential::Header { name, secret } => (SecretPlace::Header(name.to_string()), secret),
-            Credential::Query { name, secret } => (SecretPlace::Query(name.clone()), secret),
-        };
-        Proof { place, kept: kept(secret) }
+    /// One for each means; two secrets for one are two places where its secret may be.
+    fn of_all(credentials: &[Credential]) -> Vec<Proof> {
+        let mut proofs: Vec<Proof> = Vec::new();
+        for credential in credentials {
+            let (means, kept) = (Means::of(credential), credential.secret().map(kept));
+            match proofs.iter_mut().find(|proof| proof.means == means) {
+                Some(proof) => proof.kept.extend(kept),
+                None => proofs.push(Proof { means, kept: kept.into_iter().collect() }),
+            }
+        }
+        proofs
+    }
+}
+
+impl Means {
+    fn of(credential: &Credential) -> Means {
+        match credential {
+            Credential::Bearer(_) => Means::Bearer,
+            Credential::Header { name, .. } => Means::Header(name.to_string()),
+            Credential::Query { name, .. } => Means::Query(name.clone()),
+            Credential::Basic { user, .. } => Means::Basic { user: user.clone() },
+            Credential::Hmac(Hmac { header, algorithm, encoding, prefix, timestamp, signed, .. }) => Means::Hmac {
+                header: header.to_string(),
+                timestamp: timestamp.as_ref().map(|timestamp| timestamp.header.to_string()),
+                recipe: format!("{prefix}HMAC-{} of {signed} in {}", algorithm.as_str(), encoding.as_str()),
+            },
+            Credential::StandardWebhooks(_) => Means::StandardWebhooks,
+            Credential::Certificate(names) => {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                Means::Certificate(names.join(" or "))
+            }
+        }
+    }
+
+    /// The fields beside URL, method and content type. TOKEN stands for the secret.
+    fn typed(&self) -> Vec<Typed> {
+        match self {
+            Means::Bearer => vec![Typed::value("Header", "Authorization: Bearer TOKEN")],
+            Means::Header(name) => vec![Typed::value("Header", format!("{name}: TOKEN"))],
+            Means::Query(_) => Vec::new(),
+            Means::Basic { user } => vec![Typed::value("User", user), Typed::value("Password", "TOKEN")],
+            Means::Hmac { header, timestamp, recipe } => {
+                let mut typed = vec![Typed::value("Secret", "TOKEN"), Typed::value("Signature header", header)];
+                typed.extend(timestamp.as_ref().map(|header| Typed::value("Timestamp header", header)));
+                typed.push(Typed::in_words("Signature", recipe));
+                typed
+            }
+            Means::StandardWebhooks => {
+                vec![Typed::value("Secret", "TOKEN"), Typed::in_words("Signature", "Standard Webhooks, version v1")]
+            }
+            Means::Certificate(names) => {
+                vec![Typed::in_words("Client certificate", &format!("one for the name {names}"))]
+            }
+        }
     }
 }
 
@@ -368,6 +428,7 @@ const SENDERS: &str = include_str!("../../config/rules/SENDERS.md");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::{Algorithm, Encoding, SignedText, Timestamp};
     use crate::rules::RuleSet;
     use crate::yaml::{Findings, Source};
 
@@ -390,9 +451,25 @@ mod tests {
             Credential::Bearer(secret()),
             Credential::Header { name: http::HeaderName::from_static("x-token"), secret: secret() },
             Credential::Query { name: "token".to_owned(), secret: Secret::from_sha256([7; 32]) },
+            Credential::Bearer(Secret::new("hunter3".to_owned()).read_from(Origin::File("next".into()))),
+            Credential::Basic { user: "gander".to_owned(), password: secret() },
+            Credential::StandardWebhooks(secret()),
+            Credential::Certificate(vec![crate::credential::SubjectName::dns("sender.example")]),
+            Credential::Hmac(Hmac {
+                header: http::HeaderName::from_static("x-slack-signature"),
+                secret: secret(),
+                algorithm: Algorithm::Sha256,
+                encoding: Encoding::Hex,
+                prefix: "v0=".to_owned(),
+                timestamp: Some(Timestamp {
+                    header: http::HeaderName::from_static("x-at"),
+                    tolerance: std::time::Duration::from_secs(300),
+                }),
+                signed: SignedText::parse("v0:{timestamp}:{body}").unwrap(),
+            }),
         ]);
         let setup = source(&auth).setup(&listener("0.0.0.0:8443", Transport::Certified));
-        let [bearer, header, query] = &setup.ways[..] else { panic!("{setup:?}") };
+        let [bearer, header, query, basic, webhooks, certificate, hmac] = &setup.ways[..] else { panic!("{setup:?}") };
         assert_eq!(
             lines(bearer),
             "URL=https://YOUR-HOST:8443/hooks/grafana\nMethod=POST\nHeader=Authorization: Bearer TOKEN\n\
@@ -400,10 +477,16 @@ mod tests {
         );
         assert!(lines(header).contains("Header=x-token: TOKEN\n"));
         assert!(lines(query).contains("/hooks/grafana?token=TOKEN\n") && !lines(query).contains("Header"));
-        assert!(bearer.secret.as_ref().unwrap().contains("`GRAFANA_TOKEN`"));
+        assert!(bearer.secret.as_ref().unwrap().contains("`GRAFANA_TOKEN`; or TOKEN is what the file `next` holds"));
+        assert!(lines(basic).contains("User=gander\nPassword=TOKEN\n") && lines(webhooks).contains("Secret=TOKEN\n"));
+        assert!(lines(certificate).contains("sender.example") && certificate.secret.is_none());
+        assert!(lines(hmac).contains(
+            "Secret=TOKEN\nSignature header=x-slack-signature\nTimestamp header=x-at\n\
+             Signature=v0=HMAC-sha256 of v0:{timestamp}:{body} in hex\n"
+        ));
         assert!(query.secret.as_ref().unwrap().contains("only the hash"));
         assert_eq!(setup.doubts, []);
-        assert!(!format!("{setup:?}").contains("hunter2"));
+        assert!(!format!("{setup:?}").contains("hunter"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::local_connector::LocalConnector;
 use crate::admin;
+use crate::clock::WallTime;
 use crate::credential::{Credential, Unsendable};
 use crate::inbound;
 use crate::tls;
@@ -139,16 +140,18 @@ impl Client {
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(USER_AGENT, concat!("gander/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| format!("this request can't be made: {error}"))?;
         if let Some(credential) = &self.credential {
             let unsendable = |Unsendable| "the configured secret holds characters that a header can't".to_owned();
-            credential.present(&mut request).map_err(unsendable)?;
+            let now = WallTime::now();
+            let (body, id) = (request.body().clone(), format!("msg_{}", inbound::request_id(now)));
+            credential.present_with_body(&mut request, &body, &id, now).map_err(unsendable)?;
         }
         for (name, value) in headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
-        Ok(request)
+        Ok(request.map(Full::new))
     }
 
     async fn within<T>(

@@ -115,7 +115,7 @@ async fn go(config: client::Config, names: &[&'static str], checks: &mut Checks<
     let (rest, with_token) = (&names[4..], names.len() == WAY.len());
     let way = config.way.clone();
     let has_token = config.authorization.is_sendable();
-    let origin = config.authorization.secret().origin().cloned();
+    let origin = config.authorization.secret().and_then(|secret| secret.origin()).cloned();
     let started = Instant::now();
     let upstream = match Upstream::new(config, [(Arc::from(SOURCE), Some(FROM.to_owned()))]) {
         Ok(upstream) => upstream,

@@ -92,17 +92,18 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Result<
     Ok(if fine { Exit::Fine } else { Exit::No })
 }
 
-/// The first credential of a source whose secret is at hand; none where the source asks for none.
+/// The first credential of a source whose secret is at hand, shown or to sign with; none where the source asks for none.
 fn credential(source: &str, policy: &Policy) -> Result<Option<Credential>, String> {
     let Policy::AnyOf(credentials) = policy else {
         return Ok(None);
     };
     let sendable = credentials.iter().find(|credential| credential.is_sendable());
-    sendable.cloned().map(Some).ok_or_else(|| {
-        format!(
+    sendable.cloned().map(Some).ok_or_else(|| match credentials.iter().all(|one| one.secret().is_none()) {
+        true => format!("`{source}` knows its senders by their certificates, and this command shows none: post with another one, such as `curl --cert`"),
+        false => format!(
             "no credential of `{source}` is at hand: set the variable or file that its `auth` names, as it is for the \
              relay"
-        )
+        ),
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::text_file::read_text;
 use super::{Reader, Secrets};
+use crate::credential::key_of;
 use crate::secret::{Origin, Secret};
 use crate::yaml::{Fields, Node, Place, Value, fields};
 
@@ -21,13 +22,20 @@ pub(super) enum Use {
     Query,
     /// `USER:PASSWORD` for a proxy.
     Proxy,
+    /// The password of a user.
+    Password,
+    /// The key of a signature, as it is written.
+    Key,
+    /// The key of a signature in base64, as Standard Webhooks has it.
+    WebhookKey,
 }
 
-/// The direction in which a secret travels: it is only compared with, or also sent.
+/// The direction in which a secret travels: it is only compared with, or also sent, or signs, and never travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Checked,
     Sent,
+    Signs,
 }
 
 /// The secrets that come from files.
@@ -97,6 +105,20 @@ impl Reader<'_> {
             self.findings.warning(node.place.clone(), path, message).code("secret-weak").help(WEAK_HELP);
         }
         secret
+    }
+
+    /// One secret, or a list of those that are good at the same time, as while one is replaced by another.
+    pub(super) fn secrets(&mut self, node: &Node, path: &str, used: Use, direction: Direction) -> Option<Vec<Secret>> {
+        let Value::List(items) = &node.value else {
+            return self.secret(node, path, used, direction).map(|secret| vec![secret]);
+        };
+        if items.is_empty() {
+            self.error(node, path, "the list is empty: nobody could send with it").help(HELP);
+            return None;
+        }
+        let secret = |(index, item)| self.secret(item, &format!("{path}[{index}]"), used, direction);
+        // Of each it is told what is wrong with it.
+        items.iter().enumerate().map(secret).collect::<Vec<_>>().into_iter().collect()
     }
 
     /// A secret that is written out at `node`, as a whole or within something else.
@@ -214,8 +236,13 @@ impl Reader<'_> {
     }
 
     fn hash_secret(&mut self, node: &Node, path: &str, direction: Direction) -> Option<Secret> {
-        if direction == Direction::Sent {
-            self.error(node, path, "a hash can be checked against, but this secret must be sent").help(HELP);
+        let problem = match direction {
+            Direction::Checked => None,
+            Direction::Sent => Some("a hash can be checked against, but this secret must be sent"),
+            Direction::Signs => Some("a hash can be checked against, but a signature is made with the secret itself"),
+        };
+        if let Some(problem) = problem {
+            self.error(node, path, problem).help(HELP);
             return None;
         }
         let decoded = node.as_str().and_then(decode_sha256);
@@ -293,7 +320,10 @@ pub(super) fn unusable(text: &str, used: Use) -> Option<&'static str> {
         Use::Header if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
             Some("holds characters that no header can hold (only visible ASCII)")
         }
-        Use::Query | Use::Proxy if text.chars().any(char::is_control) => Some("holds control characters"),
+        Use::WebhookKey if key_of(text).is_none() => Some("is no base64, with `whsec_` before it or without"),
+        Use::Query | Use::Proxy | Use::Password if text.chars().any(char::is_control) => {
+            Some("holds control characters")
+        }
         Use::Proxy if !text.contains(':') => Some("has no `:` between user and password"),
         _ => None,
     }

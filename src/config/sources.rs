@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::confirmation::{KIND, Kind};
-use super::secrets::Direction;
 use super::{Reader, read_source};
 use crate::inbound::auth::Policy;
 use crate::inbound::limits::{OverLimit, RateLimit};
@@ -194,9 +193,10 @@ impl Reader<'_> {
                 let credentials: Vec<_> = items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.credential(item, &format!("{path}[{index}]"), Direction::Checked))
+                    .map(|(index, item)| self.credentials(item, &format!("{path}[{index}]")))
                     .collect();
-                credentials.into_iter().collect::<Option<_>>().map(Policy::AnyOf)
+                let credentials: Option<Vec<_>> = credentials.into_iter().collect();
+                Some(Policy::AnyOf(credentials?.into_iter().flatten().collect()))
             }
             _ => {
                 self.error(node, &path, format!("expected a list or `none`, found {}", node.kind())).help(AUTH_HELP);

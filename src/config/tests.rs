@@ -1,6 +1,7 @@
 mod canary;
 mod confirmation;
 mod networks;
+mod signatures;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -465,8 +466,8 @@ fn each_mistake_is_told_where_it_is_and_how_to_mend_it() {
         ),
         (
             "bearer: { env: IN }",
-            "basic: x",
-            "8:9 sources.s.auth[0].[hidden]: unknown key `[hidden]` (valid here: bearer, header, query)",
+            "digest: x",
+            "8:9 sources.s.auth[0].[hidden]: unknown key `[hidden]` (valid here: bearer, header, query, basic, hmac, standard_webhooks, certificate)",
         ),
         // Secrets.
         ("{ env: IN }", "{ envi: IN }", "8:19 sources.s.auth[0].bearer.envi: unknown key `envi` (did you mean `env`?)"),
@@ -624,7 +625,12 @@ fn a_variable_with_escapes_beside_other_letters_is_read_as_it_is() {
 
 #[test]
 fn one_mistake_is_one_error() {
-    for wrong in ["basic: x", "bearer: { envi: IN }", "header: { nam: X, secret: { env: IN }, name: Y }"] {
+    for wrong in [
+        "digest: x",
+        "hmac: { preset: slak, secret: { env: IN } }",
+        "bearer: { envi: IN }",
+        "header: { nam: X, secret: { env: IN }, name: Y }",
+    ] {
         let found = found("bearer: { env: IN }", wrong);
         assert_eq!(found.len(), 1, "{wrong}: {found:?}");
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Authority;
 
-use super::secrets::Direction;
 use super::{Reader, place_of};
 use crate::credential::Credential;
 use crate::delivery::client::Config;
@@ -210,7 +209,7 @@ impl Reader<'_> {
 
     fn authorization(&mut self, section: &mut Fields<'_>) -> Option<Credential> {
         let node = section.require("authorization", &mut self.findings)?;
-        let credential = self.credential(node, "upstream.authorization", Direction::Sent)?;
+        let credential = self.credential(node, "upstream.authorization")?;
         if matches!(&credential, Credential::Query { name, .. } if name == "from") {
             let place = place_of(node, &["query", "name"]);
             self.findings

@@ -209,7 +209,7 @@ impl Upstream {
     /// Advice on a trouble for a person. Of a token that is refused it names the place, never the value.
     pub(crate) fn remedy(&self, trouble: Trouble) -> Cow<'static, str> {
         let remedy = trouble.remedy();
-        match self.config.authorization.secret().origin() {
+        match self.config.authorization.secret().and_then(|secret| secret.origin()) {
             Some(Origin::Variable(name)) if trouble == Trouble::Unauthorized => format!(
                 "{remedy}; it was read from the environment variable {name} at the start: set the right one there, and \
                  restart the relay"
@@ -228,7 +228,7 @@ impl Upstream {
     /// Masks token and proxy credentials in everything that may be shown.
     fn mask(&self, answer: &mut Answer) {
         let mut mask = Mask::default();
-        self.config.authorization.secret().expose(|token| mask.add(token));
+        self.config.authorization.secret().and_then(|secret| secret.expose(|token| mask.add(token)));
         if let Route::Through(proxy) = &self.config.way.route {
             proxy.credentials.as_ref().and_then(|secret| {
                 secret.expose(|pair| {

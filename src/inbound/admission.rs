@@ -5,20 +5,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
+use http_body::Body;
 use ipnet::IpNet;
 
 use super::auth::{HeadChecked, Policy};
-use super::body::{BodyMemory, BufferedBody, SourceMemory};
+use super::body::{BodyLimits, BodyMemory, BufferedBody, SourceMemory, Upload};
 use super::confirmation_source::{ConfirmationSource, Confirms};
 use super::handshake::Handshake;
 use super::limits::Limiter;
 use super::payload::{Payload, Reading};
 use super::refusal::Refusal;
 use super::request_log::Guess;
+use super::seen_messages::SeenMessages;
 use super::{Accept, Respond, SourceConfig};
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, Now};
+use crate::credential::RequestHead;
 use crate::journal::{Share, Shares};
 use crate::server::{ClientCertificate, Peer};
 use crate::yaml::nearest;
@@ -35,6 +39,9 @@ pub(super) struct Source {
     pub(super) confirms: Option<Confirms>,
     /// Holds the bodies of its requests.
     pub(super) memory: SourceMemory,
+    /// Holds the bodies of which only a signature will tell whether they are its senders'.
+    unverified: SourceMemory,
+    pub(super) seen: SeenMessages,
     probes: bool,
     auth: Policy,
     allow_from: Vec<IpNet>,
@@ -69,23 +76,24 @@ pub(super) struct NotAdmitted<'a> {
 }
 
 impl Sources {
-    /// `memory` holds the bodies of them all.
+    /// `memory` holds the bodies of them all, `unverified` those of strangers and of senders that are not known yet.
     pub(super) fn new(
         configs: Vec<SourceConfig>,
         confirmations: Vec<ConfirmationSource>,
         memory: &BodyMemory,
+        unverified: &BodyMemory,
     ) -> Sources {
         let all = configs.iter().map(|config| (Arc::clone(&config.name), config.max_queued));
         let shares = Shares::new(all.chain(confirmations.iter().map(|config| (Arc::clone(&config.name), Share::Auto))));
         let names: Arc<[Arc<str>]> = configs.iter().map(|config| Arc::clone(&config.name)).collect();
         let confirmations = confirmations.into_iter().map(|config| {
-            let memory = memory.of_source(shares.of(&config.name));
-            (Arc::clone(&config.name), Source::of_confirmations(config, &names, memory))
+            let memories = [memory, unverified].map(|memory| memory.of_source(shares.of(&config.name)));
+            (Arc::clone(&config.name), Source::of_confirmations(config, &names, memories))
         });
         let confirmations: Vec<_> = confirmations.collect();
         let source = |config: SourceConfig| {
-            let memory = memory.of_source(shares.of(&config.name));
-            (Arc::clone(&config.name), Source::new(config, memory))
+            let [memory, unverified] = [memory, unverified].map(|memory| memory.of_source(shares.of(&config.name)));
+            (Arc::clone(&config.name), Source::new(config, memory, unverified))
         };
         Sources(configs.into_iter().map(source).chain(confirmations).collect())
     }
@@ -95,8 +103,8 @@ impl Sources {
         self.0.get(name)
     }
 
-    /// Checks a request by its head and counts it towards the rate limit of its source.
-    pub(super) fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admission<'_>, NotAdmitted<'_>> {
+    /// Checks a request by its head and counts it towards the rate limit of its source, once its sender is known.
+    pub(super) fn admit(&self, head: &Parts, peer: &Peer, now: Now) -> Result<Admission<'_>, NotAdmitted<'_>> {
         let source = head.uri.path().strip_prefix(HOOKS).and_then(|name| self.named(name));
         let Some(source) = source else {
             return Err(NotAdmitted { source: None, refusal: Refusal::UnknownSource });
@@ -125,10 +133,10 @@ impl Sources {
 }
 
 impl Source {
-    fn new(config: SourceConfig, memory: SourceMemory) -> Source {
+    fn new(config: SourceConfig, memory: SourceMemory, unverified: SourceMemory) -> Source {
         let SourceConfig { name, auth, allow_from, rate_limit, respond, respond_timeout, .. } = config;
         let SourceConfig { accept, probes, handshake, .. } = config;
-        let (limiter, confirms) = (Limiter::new(rate_limit), None);
+        let (limiter, confirms, seen) = (Limiter::new(rate_limit), None, SeenMessages::default());
         Source {
             name,
             respond,
@@ -137,6 +145,8 @@ impl Source {
             handshake,
             confirms,
             memory,
+            unverified,
+            seen,
             probes,
             auth,
             allow_from,
@@ -145,7 +155,11 @@ impl Source {
     }
 
     /// `alerts`: the names of the sources whose incidents may be confirmed.
-    fn of_confirmations(config: ConfirmationSource, alerts: &Arc<[Arc<str>]>, memory: SourceMemory) -> Source {
+    fn of_confirmations(
+        config: ConfirmationSource,
+        alerts: &Arc<[Arc<str>]>,
+        [memory, unverified]: [SourceMemory; 2],
+    ) -> Source {
         let ConfirmationSource { name, auth, allow_from, rate_limit, accept, probes, shape } = config;
         Source {
             name,
@@ -155,6 +169,8 @@ impl Source {
             handshake: None,
             confirms: Some(Confirms::new(shape, alerts)),
             memory,
+            unverified,
+            seen: SeenMessages::default(),
             probes,
             auth,
             allow_from,
@@ -162,7 +178,7 @@ impl Source {
         }
     }
 
-    fn admit(&self, head: &Parts, peer: &Peer, now: Monotonic) -> Result<Admission<'_>, Refusal> {
+    fn admit(&self, head: &Parts, peer: &Peer, now: Now) -> Result<Admission<'_>, Refusal> {
         let is_probe = self.probes && [Method::GET, Method::HEAD].contains(&head.method);
         if head.method != Method::POST && !is_probe {
             return Err(Refusal::NotPost { probes: self.probes });
@@ -177,10 +193,12 @@ impl Source {
         if is_probe {
             return Ok(Admission::Probe);
         }
-        let checked = self.auth.check_head(&head.headers, head.uri.query());
-        let head = checked.map_err(Refusal::NotAuthenticated)?;
-        // Last, so that strangers never spend the limit of a source.
-        self.limiter.check(now).map_err(Refusal::OverLimit)?;
+        let shown = RequestHead { headers: &head.headers, query: head.uri.query(), names: &peer.names, now: now.wall };
+        let head = self.auth.check_head(&shown).map_err(Refusal::NotAuthenticated)?;
+        // Last, so that strangers never spend the limit of a source; where the body will tell, after that.
+        if !head.awaits_body() {
+            self.limiter.check(now.monotonic).map_err(Refusal::OverLimit)?;
+        }
         Ok(Admission::Admitted(Admitted { source: self, head }))
     }
 
@@ -198,10 +216,39 @@ impl<'a> Admitted<'a> {
         self.source
     }
 
-    /// Checks the body against the credentials, the second half of authentication: only then it may be decoded.
-    pub(super) fn check_body(&self, body: BufferedBody, reading: Reading) -> Result<Payload, Refusal> {
+    /// Reads the body, within the memory of its source where that sent it, else within what strangers may take.
+    pub(super) async fn read<B>(&self, upload: &mut Upload<B>, limits: BodyLimits) -> Result<BufferedBody, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if !self.head.awaits_body() {
+            return upload.read(limits, &self.source.memory).await;
+        }
+        // Nobody could tell whose it is by its beginning.
+        if upload.exceeds(limits.bytes_max) {
+            return Err(Refusal::BodyTooLarge { bytes_max: limits.bytes_max }.of_unverified());
+        }
+        let read = upload.read(limits, &self.source.unverified).await.map_err(Refusal::of_unverified)?;
+        match read.cut_off {
+            true => Err(Refusal::BodyTooLarge { bytes_max: limits.bytes_max }.of_unverified()),
+            false => Ok(read),
+        }
+    }
+
+    /// Checks the body against the credentials, the second half of authentication: only then it may be decoded. What is
+    /// counted and set aside for senders counts a request that the body authenticates from here on.
+    pub(super) fn check_body(
+        &self,
+        mut body: BufferedBody,
+        reading: Reading,
+        now: Monotonic,
+    ) -> Result<Payload, Refusal> {
         let authenticated = self.head.check_body(&body.bytes).map_err(Refusal::NotAuthenticated)?;
-        Ok(Payload::new(body, reading, authenticated))
+        if self.head.awaits_body() {
+            self.source.limiter.check(now).map_err(Refusal::OverLimit)?;
+            body.move_to(&self.source.memory)?;
+        }
+        Ok(Payload::new(body, reading, &authenticated))
     }
 
     /// Counts the other elements of a batch towards the rate limit.
@@ -224,6 +271,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::clock::WallTime;
     use crate::credential::Credential;
     use crate::inbound::SourceRules;
     use crate::inbound::limits::{OverLimit, RateLimit};
@@ -231,6 +279,8 @@ mod tests {
     use crate::secret::Secret;
     use crate::server::Origin;
     use crate::yaml::{self, Findings};
+
+    const NOW: Now = Now { monotonic: Monotonic(0), wall: WallTime(0) };
 
     /// One source `s` that takes one request a second.
     fn sources(probes: bool) -> Sources {
@@ -254,7 +304,8 @@ mod tests {
             probes,
             handshake: None,
         };
-        Sources::new(vec![config], Vec::new(), &BodyMemory::new(1_000, Arc::default()))
+        let [memory, unverified] = [(); 2].map(|()| BodyMemory::new(1_000, Arc::default()));
+        Sources::new(vec![config], Vec::new(), &memory, &unverified)
     }
 
     #[test]
@@ -265,7 +316,7 @@ mod tests {
                 Request::builder().uri(path).method(method).header("authorization", format!("Bearer {token}"));
             let (head, ()) = request.body(()).unwrap().into_parts();
             let peer = Peer::of(Origin::known(address.parse().unwrap()), certificate);
-            match sources.admit(&head, &peer, Monotonic(0)) {
+            match sources.admit(&head, &peer, NOW) {
                 Ok(Admission::Admitted(admitted)) => (&*admitted.source().name, "admitted"),
                 Ok(Admission::Probe) => ("s", "probe"),
                 Err(NotAdmitted { source, refusal }) => (source.map_or("none", |source| source), refusal.label()),
@@ -318,7 +369,7 @@ mod tests {
         let admit = |probes: bool, method: Method, certificate, address: &str| {
             let (head, ()) = Request::builder().uri("/hooks/s").method(method).body(()).unwrap().into_parts();
             let peer = Peer::of(Origin::known(address.parse().unwrap()), certificate);
-            match sources(probes).admit(&head, &peer, Monotonic(0)) {
+            match sources(probes).admit(&head, &peer, NOW) {
                 Ok(Admission::Probe) => "probe",
                 Ok(Admission::Admitted(_)) => "admitted",
                 Err(NotAdmitted { refusal, .. }) => refusal.label(),

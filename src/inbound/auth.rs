@@ -2,9 +2,9 @@
 //!
 //! The answer is yes or no and nothing else: a sender does not learn which part of a wrong request was nearly right.
 
-use http::HeaderMap;
+use crate::credential::{Credential, MessageId, RequestHead, Shown, Signature};
 
-use crate::credential::{Credential, Match};
+pub use crate::credential::Denied;
 
 /// The `auth` of a source.
 #[derive(Debug)]
@@ -15,79 +15,77 @@ pub enum Policy {
     AnyOf(Vec<Credential>),
 }
 
-/// Proves that the head of a request satisfies the policy: its body may be read, and is to be checked next.
+/// Proves that the head of a request satisfies the policy, or will if one of its signatures is that of the body: its body
+/// may be read, and is to be checked next.
 #[derive(Debug)]
-pub struct HeadChecked(());
+pub struct HeadChecked {
+    /// Empty where the head is enough.
+    signatures: Vec<Signature>,
+}
 
 /// Proves that a request satisfies the policy as a whole: its body may be decoded and kept.
 #[derive(Debug)]
-pub struct Authenticated(());
-
-/// The reason why a request does not satisfy the policy: for the log, never for the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// It shows no credential where one is looked for.
-    Missing,
-    /// It shows another one.
-    Wrong,
-    /// It shows none but in an Authorization header without the word `Bearer`.
-    NotBearer,
-    /// It shows one twice, in one place.
-    Repeated,
+pub struct Authenticated {
+    message: Option<MessageId>,
 }
 
 impl Policy {
-    /// Checks headers and query, before anything of the body is read.
+    /// Checks what is there before anything of the body is read.
     ///
     /// Every credential is compared, also after one matched, so that the time taken does not tell which.
-    pub fn check_head(&self, headers: &HeaderMap, query: Option<&str>) -> Result<HeadChecked, Denied> {
+    pub fn check_head(&self, head: &RequestHead<'_>) -> Result<HeadChecked, Denied> {
         let credentials = match self {
-            Policy::Open => return Ok(HeadChecked(())),
+            Policy::Open => return Ok(HeadChecked { signatures: Vec::new() }),
             Policy::AnyOf(credentials) => credentials,
         };
-        let [mut matched, mut repeated, mut wrong, mut not_bearer] = [false; 4];
+        let (mut matched, mut signatures, mut denied) = (false, Vec::new(), Denied::Missing);
         for credential in credentials {
-            match credential.check_head(headers, query) {
-                Match::Right => matched = true,
-                Match::Repeated => repeated = true,
-                Match::Wrong => wrong = true,
-                Match::NotBearer => not_bearer = true,
-                Match::Missing => {}
+            match credential.check_head(head) {
+                Ok(Shown::Right) => matched = true,
+                Ok(Shown::Signed(signature)) => signatures.push(*signature),
+                Err(why) => denied = denied.max(why),
             }
         }
         match () {
-            () if repeated => Err(Denied::Repeated),
-            () if matched => Ok(HeadChecked(())),
-            () if wrong => Err(Denied::Wrong),
-            () if not_bearer => Err(Denied::NotBearer),
-            () => Err(Denied::Missing),
-        }
-    }
-}
-
-impl Denied {
-    /// The words for the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Denied::Missing => "none",
-            Denied::Wrong => "wrong",
-            Denied::NotBearer => "not Bearer",
-            Denied::Repeated => "shown twice",
+            () if denied == Denied::Repeated => Err(denied),
+            () if matched => Ok(HeadChecked { signatures: Vec::new() }),
+            () if !signatures.is_empty() => Ok(HeadChecked { signatures }),
+            () => Err(denied),
         }
     }
 }
 
 impl HeadChecked {
-    /// Checks the whole body, as it came, before it is decoded. No kind of credential covers the body yet, so a head that
-    /// was accepted is enough.
-    pub fn check_body(&self, _body: &[u8]) -> Result<Authenticated, Denied> {
-        Ok(Authenticated(()))
+    /// Only the body will tell who sent it.
+    pub fn awaits_body(&self) -> bool {
+        !self.signatures.is_empty()
+    }
+
+    /// Checks the whole body, as it came, before it is decoded.
+    pub fn check_body(&self, body: &[u8]) -> Result<Authenticated, Denied> {
+        if !self.awaits_body() {
+            return Ok(Authenticated { message: None });
+        }
+        // All of them, so that the time taken does not tell which.
+        let right = self.signatures.iter().fold(None, |right, signature| match signature.is_of(body) {
+            true => Some(signature),
+            false => right,
+        });
+        let signature = right.ok_or(Denied::Wrong)?;
+        Ok(Authenticated { message: signature.message(body) })
+    }
+}
+
+impl Authenticated {
+    /// The message that was sent, where its sender gave it an id that it signed: it sends it again until it is answered.
+    pub fn message(&self) -> Option<MessageId> {
+        self.message
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderMap, HeaderName};
 
     use super::*;
     use crate::secret::Secret;
@@ -113,7 +111,8 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        policy.check_head(&map, query).and_then(|head| head.check_body(b"{}")).is_ok()
+        let head = RequestHead { query, ..RequestHead::of_headers(&map) };
+        policy.check_head(&head).and_then(|head| head.check_body(b"{}")).is_ok()
     }
 
     #[test]
@@ -197,7 +196,9 @@ mod tests {
         ];
         for (denied, (claim, headers, query)) in rows {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-            assert_eq!(policy().check_head(&headers.collect(), *query).err(), Some(*denied), "{claim}");
+            let headers = headers.collect();
+            let head = RequestHead { query: *query, ..RequestHead::of_headers(&headers) };
+            assert_eq!(policy().check_head(&head).err(), Some(*denied), "{claim}");
         }
     }
 
@@ -215,5 +216,35 @@ mod tests {
     fn an_open_source_asks_for_nothing() {
         assert!(admitted(&Policy::Open, &[], None));
         assert!(admitted(&Policy::Open, &[("authorization", "Bearer x")], Some("token=a&token=b")));
+    }
+
+    #[test]
+    fn a_signature_counts_beside_the_others_and_only_with_its_body() {
+        let hooks = |key: &str| Credential::StandardWebhooks(secret(key));
+        let policy = Policy::AnyOf(vec![hooks("b2xk"), hooks("bmV3"), Credential::Bearer(secret("token"))]);
+        let signed = |key: &str| {
+            let mut request = http::Request::new(());
+            hooks(key).present_with_body(&mut request, b"{}", "msg_1", crate::clock::WallTime(0)).unwrap();
+            request.into_parts().0.headers
+        };
+        let with_token = |mut headers: HeaderMap, token: &str| {
+            headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+            headers
+        };
+        type Row = (&'static str, HeaderMap, &'static [u8], Result<bool, Denied>);
+        let rows: [Row; 7] = [
+            ("by the old key", signed("b2xk"), b"{}", Ok(true)),
+            ("by the new key", signed("bmV3"), b"{}", Ok(true)),
+            ("by another source's key", signed("b3RoZXI="), b"{}", Err(Denied::Wrong)),
+            ("another body", signed("bmV3"), b"[]", Err(Denied::Wrong)),
+            ("a token is enough", with_token(signed("b3RoZXI="), "token"), b"[]", Ok(false)),
+            ("a wrong token beside a right signature", with_token(signed("bmV3"), "x"), b"{}", Ok(true)),
+            ("nothing", HeaderMap::new(), b"{}", Err(Denied::Missing)),
+        ];
+        for (claim, headers, body, expected) in rows {
+            let head = policy.check_head(&RequestHead::of_headers(&headers));
+            let checked = head.and_then(|head| head.check_body(body)).map(|proof| proof.message().is_some());
+            assert_eq!(checked, expected, "{claim}");
+        }
     }
 }

@@ -46,6 +46,14 @@ pub(super) struct GrowingBody {
 }
 
 impl BufferedBody {
+    /// Takes its memory from there instead.
+    pub(super) fn move_to(&mut self, memory: &SourceMemory) -> Result<(), Refusal> {
+        let mut taken = Reservation { memory: memory.clone(), bytes: 0 };
+        taken.grow(self.bytes.len())?;
+        self.memory = taken;
+        Ok(())
+    }
+
     /// Begins a body that comes out of this one; it takes memory beside it.
     pub(super) fn beside(&self) -> GrowingBody {
         GrowingBody { bytes: Vec::new(), memory: Reservation { memory: self.memory.memory.clone(), bytes: 0 } }
@@ -91,7 +99,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
     }
 
     /// It declares that more than this is to come.
-    fn exceeds(&self, bytes: usize) -> bool {
+    pub(super) fn exceeds(&self, bytes: usize) -> bool {
         usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX) > bytes
     }
 
@@ -216,6 +224,13 @@ impl BodyMemory {
         BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
     }
 
+    /// For bodies whose senders are not known: strangers can fill no more than this, and nothing that is set aside for
+    /// senders who are. One body of the largest size fits all the same.
+    pub(super) fn for_unverified(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
+        let max = UNVERIFIED_BYTES.max(body_bytes_max);
+        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
+    }
+
     /// The memory as one more source may use it.
     pub(super) fn of_source(&self, share: Option<Share>) -> SourceMemory {
         SourceMemory { pool: Arc::clone(&self.0), own: Arc::new(AtomicUsize::new(0)), share }
@@ -258,6 +273,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// 64 bodies of the default limit at once; a sidecar stays small also while it is flooded.
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// An eighth of that. An alert has a few KiB, so that hundreds of signed ones are read at once.
+const UNVERIFIED_BYTES: usize = MEMORY_BYTES / 8;
 
 #[cfg(test)]
 mod tests {

@@ -32,9 +32,14 @@ impl Shared {
     ) -> Result<Response<Bytes>, Refused> {
         let source = admitted.source();
         let coding = Coding::of(&head.headers, source.accept.gzip);
-        let body = upload.read(self.limits, &source.memory).await?;
+        let body = admitted.read(upload, self.limits).await?;
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
-        let mut payload = admitted.check_body(body, reading)?;
+        let mut payload = admitted.check_body(body, reading, self.clock.now().monotonic)?;
+        let message = payload.message();
+        if message.is_some_and(|message| source.seen.first(message, self.clock.now().monotonic).is_some()) {
+            self.log.repeated(&source.name, about);
+            return Ok(response::repeated(None));
+        }
         if coding == Ok(Coding::Gzip) {
             payload.unpack(self.limits.bytes_max)?;
         }
@@ -51,6 +56,9 @@ impl Shared {
         };
         let confirmed = self.recorder.confirm(confirmation).await.map_err(Refusal::Unavailable)?;
         self.metrics.acknowledged(about.started.elapsed());
+        if let Some(message) = message {
+            source.seen.remember(message, None, self.clock.now().monotonic);
+        }
         let relation = Relation::of(&told, confirmed.event);
         self.log.confirmed(confirmed, &told, relation, &source.name, about);
         Ok(response::confirmed(confirmed, &told, relation))

@@ -14,6 +14,7 @@ use super::gzip::{self, StaysPacked, looks_packed, unpack};
 use super::refusal::{NotJson, PACKED, Refusal, TakenBy};
 use super::{Accept, form};
 use crate::bounded_json::{self, Room, SEND_LESS, TOO_DENSE, Unread};
+use crate::credential::MessageId;
 use crate::event::Violation;
 use crate::lenient_json::{self, JsonReading, Repairs};
 
@@ -24,6 +25,7 @@ pub(super) struct Payload {
     reading: Reading,
     /// The problem of a body that is not the gzip that its headers name.
     broken_gzip: Option<NotJson>,
+    message: Option<MessageId>,
 }
 
 /// The charset of a body and the formats that its source takes, known before its bytes are read.
@@ -43,8 +45,13 @@ pub struct Decoded {
 }
 
 impl Payload {
-    pub(super) fn new(body: BufferedBody, reading: Reading, _proof: Authenticated) -> Payload {
-        Payload { body, reading, broken_gzip: None }
+    pub(super) fn new(body: BufferedBody, reading: Reading, proof: &Authenticated) -> Payload {
+        Payload { body, reading, broken_gzip: None, message: proof.message() }
+    }
+
+    /// The message that it is, where its sender signed an id for it.
+    pub(super) fn message(&self) -> Option<MessageId> {
+        self.message
     }
 
     /// Unpacks a body that came as gzip, if all of it came; from here on it is as if it had come so. One that is no gzip

@@ -64,6 +64,10 @@ pub enum Refusal {
     BodiesFull,
     /// The bodies of this source take its share of that memory.
     SourceBodies,
+    /// The memory for bodies that only a signature will tell the sender of is full.
+    UnverifiedBodies,
+    /// The reason why such a body was not read. Anybody may have sent it.
+    Unverified(Box<Refusal>),
     NotJson(NotJson),
     Unavailable(Unavailable),
 }
@@ -151,9 +155,19 @@ impl Refusal {
         OF_SOURCE.into_iter().chain(Unavailable::ALL.into_iter().map(Unavailable::as_str))
     }
 
+    /// The refusal of a body that could not be read, where only a signature of it would have told its sender.
+    pub(super) fn of_unverified(self) -> Refusal {
+        match self {
+            Refusal::BodiesFull | Refusal::SourceBodies => Refusal::UnverifiedBodies,
+            other => Refusal::Unverified(Box::new(other)),
+        }
+    }
+
     /// The word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
+            Refusal::Unverified(refusal) => refusal.label(),
+            Refusal::UnverifiedBodies => "unverified_bodies",
             Refusal::Head(head) => head.label(),
             Refusal::UnknownSource => "unknown_source",
             Refusal::NotPost { .. } => "method",
@@ -176,6 +190,7 @@ impl Refusal {
 
     pub fn status(&self) -> StatusCode {
         match self {
+            Refusal::Unverified(refusal) => refusal.status(),
             Refusal::Head(head) => head.status(),
             Refusal::BodyBroken | Refusal::NotJson(_) => StatusCode::BAD_REQUEST,
             Refusal::NotAuthenticated(_) => StatusCode::UNAUTHORIZED,
@@ -188,9 +203,11 @@ impl Refusal {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::OverLimit(_)
+            | Refusal::BodiesFull
+            | Refusal::SourceBodies
+            | Refusal::UnverifiedBodies
+            | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -199,7 +216,10 @@ impl Refusal {
         match self {
             Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
             // A burst is over at once; a full disk needs a person, a long backlog needs time.
-            Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(Unavailable::Overload) => Some(1),
+            Refusal::BodiesFull
+            | Refusal::SourceBodies
+            | Refusal::UnverifiedBodies
+            | Refusal::Unavailable(Unavailable::Overload) => Some(1),
             Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
                 Some(5)
             }
@@ -218,6 +238,8 @@ impl Refusal {
 
     fn detail(&self) -> String {
         match self {
+            Refusal::Unverified(refusal) => refusal.detail(),
+            Refusal::UnverifiedBodies => "Too many signed requests arrive at once. Try again.".to_owned(),
             Refusal::Head(head) => head.detail().to_owned(),
             Refusal::UnknownSource => {
                 "There is no such source here. Webhooks are posted to /hooks/SOURCE, where SOURCE \
@@ -285,6 +307,9 @@ impl Refusal {
 
     /// The connection must end with the response, because nobody can tell where the next request begins.
     fn ends_connection(&self) -> bool {
+        if let Refusal::Unverified(refusal) = self {
+            return refusal.ends_connection();
+        }
         matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
     }
 
@@ -342,6 +367,8 @@ impl Refusal {
                 | Refusal::AddressNotAllowed
                 | Refusal::CertificateNotAllowed
                 | Refusal::NotAuthenticated(_)
+                | Refusal::UnverifiedBodies
+                | Refusal::Unverified(_)
         )
     }
 
@@ -488,7 +515,7 @@ pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 pub(super) const UNREAD: [&str; 5] = [NOT_JSON, BODY_TOO_LARGE, "content_type", "charset", "content_encoding"];
 
 /// The labels of requests to a source, but for those that the journal does not take.
-const OF_SOURCE: [&str; 14] = [
+const OF_SOURCE: [&str; 15] = [
     "method",
     "address",
     "certificate",
@@ -502,6 +529,7 @@ const OF_SOURCE: [&str; 14] = [
     "body_broken",
     "bodies_full",
     "source_bodies",
+    "unverified_bodies",
     NOT_JSON,
 ];
 
@@ -557,6 +585,9 @@ mod tests {
             (over(OverLimit::ServiceUnavailable), 503, &[("retry-after", "7")]),
             (Refusal::BodiesFull, 503, &[("retry-after", "1")]),
             (Refusal::SourceBodies, 503, &[("retry-after", "1")]),
+            (Refusal::SourceBodies.of_unverified(), 503, &[("retry-after", "1")]),
+            (Refusal::BodyTimeout.of_unverified(), 408, &[("connection", "close")]),
+            (Refusal::BodyTooLarge { bytes_max: 9 }.of_unverified(), 413, &[("connection", "close")]),
             (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::SourceShare), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
@@ -641,6 +672,9 @@ mod tests {
             (over(OverLimit::ServiceUnavailable), None),
             (Refusal::BodiesFull, None),
             (Refusal::SourceBodies, None),
+            (Refusal::BodiesFull.of_unverified(), None),
+            (Refusal::BodyBroken.of_unverified(), None),
+            (Refusal::BodyTooLarge { bytes_max: 9 }.of_unverified(), None),
             (Refusal::Unavailable(Unavailable::Backlog), None),
             (Refusal::NotAuthenticated(Denied::Wrong), None),
         ] {

@@ -135,6 +135,15 @@ impl RequestLog {
         }
     }
 
+    /// A message came again that was acknowledged before: its sender did not get the answer, or somebody replays it.
+    pub(super) fn repeated(&self, source: &Arc<str>, about: &RequestMetadata) {
+        if let Some(suppressed) = self.permit(&self.taken) {
+            let (request_id, sender_request_id, source) = (&about.id, about.sender_id.as_deref(), &**source);
+            let trace_id = about.trace.id();
+            info!(%request_id, sender_request_id, %trace_id, source, suppressed, "answered a message that was taken before");
+        }
+    }
+
     /// A request is on disk. Nobody is alerted of its refused elements: there a person should look.
     pub(super) fn recorded(&self, replies: &[Reply], source: &Arc<str>, about: &RequestMetadata) {
         let (request_id, sender_request_id, trace_id) = (&about.id, about.sender_id.as_deref(), about.trace.id());

@@ -142,6 +142,13 @@ pub(super) fn confirmed(confirmed: Confirmed, told: &Told, relation: Relation) -
     response
 }
 
+/// The response to a message that was acknowledged before: a copy of its first event, if it had one.
+pub(super) fn repeated(first: Option<EventId>) -> Response<Bytes> {
+    let mut response = Response::new(to_json(&ReplyJson { status: DUPLICATE, of: first, ..ReplyJson::default() }));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
 /// The response to a probe, the same whatever the state of the relay: `/readyz` tells that, to operators.
 pub(super) fn probe() -> Response<Bytes> {
     with_type(JSON, Bytes::from_static(br#"{"status":"ok"}"#))

@@ -154,12 +154,13 @@ impl Server {
             Err(problem) => return End::Handshake(problem),
         };
         let session = stream.get_ref().1;
-        let certificate = match (tls.asks_certificate(), session.peer_certificates()) {
-            (false, _) => ClientCertificate::NotAsked,
-            (true, None) => ClientCertificate::Missing,
-            (true, Some(_)) => ClientCertificate::Valid,
+        let (certificate, shown) = match (tls.asks_certificate(), session.peer_certificates()) {
+            (false, _) => (ClientCertificate::NotAsked, None),
+            (true, None) => (ClientCertificate::Missing, None),
+            (true, Some(chain)) => (ClientCertificate::Valid, chain.first()),
         };
-        let peer = Peer::of(origin, certificate);
+        let names = shown.map(tls::subject_names).unwrap_or_default().into();
+        let peer = Peer { names, ..Peer::of(origin, certificate) };
         let shown = session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
         let shown = shown.map(|chain| Shown { tls: Arc::clone(tls), chain, exchanges });
         let retirement = Retirement::new(self.limits.connection_age_max, shown);
@@ -180,11 +181,11 @@ impl Server {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let scanner = Arc::new(Mutex::new(Scanner::default()));
-        let http1 = Http1 { scanner: Arc::clone(&scanner), service: Arc::clone(&self.service), peer };
+        let http1 = Http1 { scanner: Arc::clone(&scanner), service: Arc::clone(&self.service), peer: peer.clone() };
         let stream = WatchedStream::new(io, Arc::clone(deadlines), Some(http1));
         let service = service_fn(|request| {
             let framing = scanner.lock().unwrap_or_else(PoisonError::into_inner).request();
-            self.answer(request, peer, framing, deadlines)
+            self.answer(request, peer.clone(), framing, deadlines)
         });
         self.converse(self.http1.serve_connection(TokioIo::new(stream), service), deadlines, retirement).await
     }
@@ -194,7 +195,7 @@ impl Server {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = WatchedStream::new(io, Arc::clone(deadlines), None);
-        let service = service_fn(|request| self.answer(request, peer, None, deadlines));
+        let service = service_fn(|request| self.answer(request, peer.clone(), None, deadlines));
         self.converse(self.http2.serve_connection(TokioIo::new(stream), service), deadlines, retirement).await
     }
 

@@ -13,6 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use super::addresses::{Doubt, Origin};
+use crate::credential::SubjectName;
 
 /// Answers the requests of one listener.
 ///
@@ -40,7 +41,7 @@ pub enum AnswerBody {
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who sends a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The client's address, as the proxies that are trusted tell it; else the connection's.
     pub address: IpAddr,
@@ -50,6 +51,8 @@ pub struct Peer {
     /// The address of the connection: the socket's, or the one that the PROXY protocol tells.
     pub connection: IpAddr,
     pub certificate: ClientCertificate,
+    /// The names of its certificate, where that is valid.
+    pub names: Arc<[SubjectName]>,
 }
 
 /// The client certificate that TLS saw.
@@ -66,7 +69,7 @@ impl Peer {
     /// The peer of a connection.
     pub fn of(connection: Origin, certificate: ClientCertificate) -> Peer {
         let Origin { address, doubt } = connection;
-        Peer { address, doubt, connection: address, certificate }
+        Peer { address, doubt, connection: address, certificate, names: Arc::default() }
     }
 
     /// The peer of a request on the connection, whose origin `of_request` tells by the connection's.

@@ -106,7 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<IO> {
         if let Some(Http1 { service, peer, .. }) = &this.http1
             && let Some(status) = automatic_answer(bytes)
         {
-            this.instead = spelled_out(&service.refuse(BadHead::of_status(status), *peer));
+            this.instead = spelled_out(&service.refuse(BadHead::of_status(status), peer.clone()));
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);

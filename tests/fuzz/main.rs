@@ -1,5 +1,6 @@
 //! Any bytes for every parser: a rule file, a test file, a configuration, filters, a path, a template, a payload, a
-//! body, a trace, what a proxy says of its client. Each must be taken or refused within a bounded time; nothing may panic, and what is said of it must hold.
+//! body, a trace, what a proxy says of its client, a signature. Each must be taken or refused within a bounded time; nothing
+//! may panic, and what is said of it must hold.
 //!
 //! Inputs are made by changing known ones, with the words of each format at hand ([`mutate`]). An input of which
 //! something new is said (another refusal, another outcome) joins those that are changed further, so that the search
@@ -17,6 +18,7 @@ mod mutate;
 mod origins;
 mod properties;
 mod search;
+mod signatures;
 mod targets;
 mod words;
 
@@ -80,6 +82,11 @@ fn x_forwarded_for() {
 #[test]
 fn proxy_headers() {
     search(&targets::PROXY_HEADERS);
+}
+
+#[test]
+fn signatures() {
+    search(&targets::SIGNATURES);
 }
 
 /// Each mistake costs a look at its line, never one at the whole file.

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{origins, words};
+use crate::{origins, signatures, words};
 
 /// A parser under search.
 pub struct Target {
@@ -189,6 +189,13 @@ pub const PROXY_HEADERS: Target = Target {
     },
     words: words::PROXY_HEADER,
     run: origins::proxy_header,
+};
+
+pub const SIGNATURES: Target = Target {
+    name: "signatures",
+    corpus: || signatures::CREDENTIALS.iter().map(signatures::signed).collect(),
+    words: words::SIGNATURE,
+    run: signatures::checked,
 };
 
 fn path(input: &[u8]) -> String {

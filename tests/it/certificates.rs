@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gander::exports::credential::{Credential, SubjectName};
+use gander::exports::inbound::auth::Policy;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::UnixTime;
 
-use crate::support::{Edge, PATIENCE, Setup, read_answer, read_to_end, sized_request, statuses};
+use crate::support::{Edge, PATIENCE, Setup, read_answer, read_to_end, sized_request, source, statuses};
 
 fn alert() -> String {
     json!({"id": "k1", "state": "CRITICAL"}).to_string()
@@ -423,4 +425,32 @@ async fn a_session_with_a_client_certificate_is_never_resumed() {
         }
         assert_eq!(kinds[1], Some(kind), "{version:?}");
     }
+}
+
+#[tokio::test]
+async fn a_source_knows_its_senders_by_the_names_of_their_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let issued = authority(&directory.path().join("ca.pem"));
+    let mut setup = Setup::new();
+    setup.listen.tls.as_mut().unwrap().client_ca = Some(directory.path().join("ca.pem"));
+    let named = |name: &str| Policy::AnyOf(vec![Credential::Certificate(vec![SubjectName::read(name).unwrap()])]);
+    setup.source().auth = named("Sender");
+    let mut other = source("other");
+    other.auth = named("other.example");
+    setup.sources.push(other);
+    let edge = setup.start().await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let posted = async |path: &str, identity| {
+            let sender = Sender { version, protocols: &[b"http/1.1"], identity };
+            let mut stream = sender.connect(&edge).await.unwrap();
+            let body = alert();
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            statuses(&read_answer(&mut stream).await)
+        };
+        assert!(matches!(posted("/hooks/servicepilot", Some(issued())).await[..], [200 | 202]));
+        assert_eq!(posted("/hooks/other", Some(issued())).await, [401], "the name is another source's");
+        assert_eq!(posted("/hooks/servicepilot", None).await, [403], "no certificate");
+    }
+    assert_eq!(edge.kept_count(), 1);
 }

@@ -41,6 +41,7 @@ mod run;
 mod searching;
 mod self_check;
 mod shares;
+mod signatures;
 mod stale;
 mod status;
 mod support;

@@ -36,6 +36,11 @@ sources:
       - query: { name: token, secret: 'CANARY-query-4' }
       - bearer: |
           CANARY-block-5
+      - bearer: [CANARY-first-10, CANARY-second-11]
+      - basic: { user: me, password: CANARY-password-12 }
+      - hmac: { preset: github, secret: [CANARY-hmac-13] }
+      - hmac: { header: X-S, secret: CANARY-hmac-14, timestamp_header: X-T, signed: '{timestamp}.{body}' }
+      - standard_webhooks: { secrets: [whsec_CANARY15, CANARY16] }
     respond: queued
 upstream:
   url: https://user:CANARY-url-6@up.example/v1?token=CANARY-url-7
