@@ -165,8 +165,9 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         event_waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         shutdown: shutdown.clone(),
     };
+    let observer = Observer::of_operators(Arc::clone(&state.view.metrics));
     let api = Arc::new(Api(router(state)));
-    let served = server::serve(socket, tls, LIMITS, api, Observer::of("admin"), shutdown);
+    let served = server::serve(socket, tls, LIMITS, api, observer, shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
 
@@ -219,12 +220,14 @@ fn router(state: State) -> Router {
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), guard::same_site))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::failed_attempts))
         .with_state(state)
 }
 
 const LIMITS: Limits = Limits {
     // Scrapers, probes and a few people.
     connections_max: 128,
+    connections_of_address_max: None,
     // Whoever asks here is near, and has its request ready.
     header_timeout: Duration::from_secs(5),
     // Longer than scrapes are usually apart, so that they keep their connection.

@@ -18,7 +18,7 @@ use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::rules::shortened;
-use crate::server::BadHead;
+use crate::server::{BadHead, FailedAttempt};
 
 /// A request that is refused as a whole, and the id under which its payload is kept, if it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub enum Refusal {
     BodiesFull,
     /// The bodies of this source take its share of that memory.
     SourceBodies,
+    /// The bodies of this sender's address take the most of that memory, and this one gave way.
+    AddressBodies,
     NotJson(NotJson),
     Unavailable(Unavailable),
 }
@@ -169,6 +171,7 @@ impl Refusal {
             Refusal::BodyBroken => "body_broken",
             Refusal::BodiesFull => "bodies_full",
             Refusal::SourceBodies => "source_bodies",
+            Refusal::AddressBodies => "address_bodies",
             Refusal::NotJson(_) => NOT_JSON,
             Refusal::Unavailable(why) => why.as_str(),
         }
@@ -188,9 +191,11 @@ impl Refusal {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Refusal::OverLimit(Exceeded { answer: OverLimit::TooManyRequests, .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::OverLimit(_) | Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::OverLimit(_)
+            | Refusal::BodiesFull
+            | Refusal::SourceBodies
+            | Refusal::AddressBodies
+            | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -199,7 +204,10 @@ impl Refusal {
         match self {
             Refusal::OverLimit(exceeded) => Some(exceeded.retry_after_seconds),
             // A burst is over at once; a full disk needs a person, a long backlog needs time.
-            Refusal::BodiesFull | Refusal::SourceBodies | Refusal::Unavailable(Unavailable::Overload) => Some(1),
+            Refusal::BodiesFull
+            | Refusal::SourceBodies
+            | Refusal::AddressBodies
+            | Refusal::Unavailable(Unavailable::Overload) => Some(1),
             Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
                 Some(5)
             }
@@ -257,6 +265,11 @@ impl Refusal {
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
             Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
+            Refusal::AddressBodies => {
+                "The memory for large requests is short, this sender's address uses most of it, and of its requests this \
+                 one came slowest or last. Try again."
+                    .to_owned()
+            }
             Refusal::NotJson(not_json) => format!("The body is not JSON: {not_json}"),
             Refusal::Unavailable(why) => match why {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
@@ -285,7 +298,14 @@ impl Refusal {
 
     /// The connection must end with the response, because nobody can tell where the next request begins.
     fn ends_connection(&self) -> bool {
-        matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
+        matches!(
+            self,
+            Refusal::Head(_)
+                | Refusal::BodyBroken
+                | Refusal::BodyTimeout
+                | Refusal::AddressBodies
+                | Refusal::BodyTooLarge { .. }
+        )
     }
 
     /// The remedy for a person; none where the sender is not authenticated, or is told to try again.
@@ -455,8 +475,12 @@ impl Refused {
             }
             _ => {}
         }
+        // Who shows nothing guesses nothing.
+        if matches!(refusal, Refusal::NotAuthenticated(denied) if *denied != Denied::Missing) {
+            response.extensions_mut().insert(FailedAttempt);
+        }
         if refusal.ends_connection() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -488,7 +512,7 @@ pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 pub(super) const UNREAD: [&str; 5] = [NOT_JSON, BODY_TOO_LARGE, "content_type", "charset", "content_encoding"];
 
 /// The labels of requests to a source, but for those that the journal does not take.
-const OF_SOURCE: [&str; 14] = [
+const OF_SOURCE: [&str; 15] = [
     "method",
     "address",
     "certificate",
@@ -502,6 +526,7 @@ const OF_SOURCE: [&str; 14] = [
     "body_broken",
     "bodies_full",
     "source_bodies",
+    "address_bodies",
     NOT_JSON,
 ];
 
@@ -557,6 +582,7 @@ mod tests {
             (over(OverLimit::ServiceUnavailable), 503, &[("retry-after", "7")]),
             (Refusal::BodiesFull, 503, &[("retry-after", "1")]),
             (Refusal::SourceBodies, 503, &[("retry-after", "1")]),
+            (Refusal::AddressBodies, 503, &[("retry-after", "1"), ("connection", "close")]),
             (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::SourceShare), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
@@ -641,6 +667,7 @@ mod tests {
             (over(OverLimit::ServiceUnavailable), None),
             (Refusal::BodiesFull, None),
             (Refusal::SourceBodies, None),
+            (Refusal::AddressBodies, None),
             (Refusal::Unavailable(Unavailable::Backlog), None),
             (Refusal::NotAuthenticated(Denied::Wrong), None),
         ] {

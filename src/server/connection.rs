@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -27,10 +27,12 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Limits;
+use super::connection_table::Slot;
 use super::deadlines::{Deadlines, InFlight, Overdue};
 use super::framing::{self, Scanner};
 use super::plain_http;
 use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
+use super::slow_answers::SlowAnswers;
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -40,6 +42,7 @@ pub(super) struct Server {
     tls: Option<Arc<tls::Served>>,
     limits: Limits,
     service: Arc<dyn Service>,
+    slow_answers: Arc<SlowAnswers>,
     shutdown: Shutdown,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -75,6 +78,7 @@ impl Server {
         tls: Option<Arc<tls::Served>>,
         limits: Limits,
         service: Arc<dyn Service>,
+        slow_answers: SlowAnswers,
         tasks: TaskTracker,
         shutdown: Shutdown,
     ) -> Server {
@@ -98,16 +102,19 @@ impl Server {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        Server { tls, limits, service, shutdown, http1, http2 }
+        Server { tls, limits, service, slow_answers: Arc::new(slow_answers), shutdown, http1, http2 }
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, address: IpAddr, deadlines: &Arc<Deadlines>) -> End {
+    pub(super) async fn serve(&self, stream: TcpStream, address: IpAddr, slot: &Slot) -> End {
+        let deadlines = &slot.deadlines;
         let Some(tls) = &self.tls else {
             return self.http1(stream, Peer { address, certificate: ClientCertificate::NotAsked }, deadlines).await;
         };
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
+                // Only now, so that who says nothing keeps nobody waiting.
+                let _turn = slot.handshake().await;
                 return TlsAcceptor::from(tls.current()).accept(stream).await;
             }
             plain_http::answer(WatchedStream::new(stream, Arc::clone(deadlines), None)).await?;
@@ -171,8 +178,13 @@ impl Server {
         framing: Option<&'static str>,
         deadlines: &Arc<Deadlines>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
-        let in_flight = deadlines.request();
-        let service = Arc::clone(&self.service);
+        let (in_flight, deadlines) = (deadlines.request(), Arc::clone(deadlines));
+        if request.version() == Version::HTTP_2 {
+            // Over HTTP/1 the stream knows when it ends.
+            deadlines.body(!request.body().is_end_stream());
+        }
+        let (service, slow_answers) = (Arc::clone(&self.service), Arc::clone(&self.slow_answers));
+        let (address, version) = (peer.address, request.version());
         // hyper leaves it out by itself in HTTP/1.
         let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
         async move {
@@ -189,6 +201,8 @@ impl Server {
                     response.map(AnswerBody::from)
                 }
             };
+            deadlines.answer(is_of_use(response.status()));
+            let response = slow_answers.pace(response, address, version, &deadlines).await;
             let response = if without_body { head_of(response) } else { response };
             Ok(response.map(|body| in_flight_while_streamed(body, in_flight)))
         }
@@ -224,6 +238,20 @@ impl Server {
         self.shutdown.begun().await;
         then.await;
     }
+}
+
+/// An answer shows that its connection is of use: it is not one that a stranger may have as often as it asks.
+fn is_of_use(status: StatusCode) -> bool {
+    !matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    )
 }
 
 /// Keeps a request in flight until its streamed body has ended: a connection that sends one is not idle.

@@ -54,6 +54,11 @@ pub enum ClientCertificate {
     Valid,
 }
 
+/// Marks an answer, as an extension of it, to a request that showed a credential which is not right: after some of them the
+/// server answers this address slowly.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedAttempt;
+
 impl From<Bytes> for AnswerBody {
     fn from(bytes: Bytes) -> AnswerBody {
         AnswerBody::Whole(Full::new(bytes))

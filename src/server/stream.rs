@@ -89,6 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
             let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
             scanner.feed(&buffer.filled()[before..]);
             self.deadlines.head(scanner.in_head());
+            self.deadlines.body(scanner.in_body());
         }
         Poll::Ready(read)
     }

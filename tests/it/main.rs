@@ -18,6 +18,7 @@ mod delivery;
 mod demo;
 mod doctor;
 mod egress;
+mod floods;
 mod following;
 mod framing;
 mod lenient;
