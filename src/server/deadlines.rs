@@ -162,7 +162,7 @@ impl Deadlines {
             State { in_flight: 1.., began, .. } => (Claim::Served, began),
             State { refused: Some(since), .. } => (Claim::Refused, since),
             State { achieved: Some(since), .. } => (Claim::Idle, since),
-            State { began, .. } => (if is_late(began) { Claim::Nothing } else { Claim::Idle }, began),
+            State { began, .. } => (if is_late(began) { Claim::Nothing } else { Claim::Fresh }, began),
         };
         Standing { claim, since }
     }
@@ -262,7 +262,7 @@ mod tests {
         const GRACE: Duration = Duration::from_secs(2);
         let deadlines = Arc::new(Deadlines::default());
         let claim = |later| deadlines.standing(Instant::now() + Duration::from_secs(later), GRACE).claim;
-        assert_eq!([claim(0), claim(3)], [Claim::Idle, Claim::Nothing], "it has a little time to begin");
+        assert_eq!([claim(0), claim(3)], [Claim::Fresh, Claim::Nothing], "it has a little time to begin");
         let request = deadlines.request();
         assert_eq!(claim(99), Claim::Served, "the relay owes it an answer");
         deadlines.body(true);

@@ -19,7 +19,9 @@ pub enum Claim {
     Refused,
     /// It has asked for nothing, though it had the time.
     Nothing,
-    /// It asked for nothing yet, or for nothing more.
+    /// It has asked for nothing yet.
+    Fresh,
+    /// It was of use, and asks for nothing now.
     Idle,
     /// The body of its request is long in coming.
     Dribbling,
@@ -62,7 +64,8 @@ impl Holder {
 /// What was refused goes first, whoever holds it. Then the largest holder gives way, the newcomer counted as its
 /// address's; small holders are all alike. One that holds less than the newcomer's address loses nothing that is of use,
 /// and a body that is still coming gives way only where its address holds more than twice as much. A request that the
-/// relay is answering never does.
+/// relay is answering never does. Connections that were of use are kept before fresh ones where these are many, as in a
+/// flood; else whichever is older goes.
 ///
 /// Several at once, so that a flood does not search the whole table for each; but no holder falls below the next one.
 pub fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<usize> {
@@ -70,13 +73,18 @@ pub fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<u
     let own = sizes.of_holder(newcomer);
     let may = |size: usize, claim: Claim| match claim {
         Claim::Refused | Claim::Nothing => true,
-        Claim::Idle | Claim::Dribbling => size >= own,
+        Claim::Fresh | Claim::Idle | Claim::Dribbling => size >= own,
         Claim::Sending => size > 2 * own,
         Claim::Served => false,
     };
+    let fresh = held.iter().filter(|held| held.standing.claim == Claim::Fresh).count();
+    let weigh = |claim: Claim| match claim {
+        Claim::Fresh if fresh <= max / FRESH_PART => Claim::Idle,
+        claim => claim,
+    };
     let candidates = held.iter().enumerate().filter_map(|(at, Held { holder, standing })| {
         let size = sizes.of_holder(*holder);
-        let rank = (standing.claim > Claim::Refused, Reverse(size), standing.claim, standing.since);
+        let rank = (standing.claim > Claim::Refused, Reverse(size), weigh(standing.claim), standing.since);
         may(size, standing.claim).then_some((rank, at, *holder))
     });
     let mut candidates: Vec<_> = candidates.collect();
@@ -142,6 +150,9 @@ impl Sizes {
 /// So much of the table gives way at once; and an address that holds no more than this is small.
 const PART: usize = 128;
 
+/// Beyond this part of the table fresh connections are many.
+const FRESH_PART: usize = 8;
+
 /// The bits of 64:ff9b::/96 before the address.
 const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
 
@@ -189,13 +200,14 @@ mod tests {
 
     #[test]
     fn the_largest_gives_way_and_of_its_connections_the_one_that_achieved_least() {
-        use Claim::{Dribbling, Idle, Nothing, Refused, Sending, Served};
+        use Claim::{Dribbling, Fresh, Idle, Nothing, Refused, Sending, Served};
         type Row<'a> = (&'a str, &'a [(u8, Claim, u64)], u8, Option<usize>);
         let rows: &[Row<'_>] = &[
             ("the longest idle of all, where all are small", &[(1, Idle, 1), (2, Idle, 9), (3, Idle, 5)], 4, Some(1)),
             ("the largest, however long others are idle", &[(1, Idle, 99), (2, Idle, 1), (2, Idle, 2)], 3, Some(2)),
             ("with the newcomer its address is the largest", &[(1, Idle, 99), (2, Idle, 1)], 2, Some(1)),
             ("nothing achieved before something long ago", &[(1, Idle, 99), (1, Nothing, 3)], 2, Some(1)),
+            ("of many that are fresh one of them", &[(1, Idle, 99), (1, Fresh, 1), (1, Fresh, 2)], 2, Some(2)),
             ("idle before dribbling", &[(1, Dribbling, 99), (1, Idle, 1)], 2, Some(1)),
             ("dribbling, where nothing else is", &[(1, Dribbling, 3), (1, Sending, 9)], 1, Some(0)),
             (
@@ -242,9 +254,17 @@ mod tests {
         assert_eq!(chosen.iter().filter(|at| **at < 5_010).count(), 20);
     }
 
+    #[test]
+    fn few_that_are_fresh_are_no_worse_than_what_was_of_use_long_ago() {
+        let rows = [vec![(1, Claim::Idle, 5); 98], vec![(1, Claim::Fresh, 1), (1, Claim::Fresh, 9)]].concat();
+        let first = |rows: &[(u8, Claim, u64)]| to_give_way(&held(rows), Some(holder(1)), 100)[0];
+        assert_eq!(first(&rows), 99, "it is older");
+        assert_eq!(first(&rows[..99]), 0);
+    }
+
     fn claims() -> impl Strategy<Value = Claim> {
-        use Claim::{Dribbling, Idle, Nothing, Refused, Sending, Served};
-        prop::sample::select(vec![Refused, Nothing, Idle, Dribbling, Sending, Served])
+        use Claim::{Dribbling, Fresh, Idle, Nothing, Refused, Sending, Served};
+        prop::sample::select(vec![Refused, Nothing, Fresh, Idle, Dribbling, Sending, Served])
     }
 
     proptest! {
