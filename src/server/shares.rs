@@ -79,7 +79,7 @@ pub fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<u
     };
     let fresh = held.iter().filter(|held| held.standing.claim == Claim::Fresh).count();
     let weigh = |claim: Claim| match claim {
-        Claim::Fresh if fresh <= max / FRESH_PART => Claim::Idle,
+        Claim::Fresh if fresh <= (max / FRESH_PART).max(1) => Claim::Idle,
         claim => claim,
     };
     let candidates = held.iter().enumerate().filter_map(|(at, Held { holder, standing })| {
