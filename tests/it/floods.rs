@@ -119,13 +119,13 @@ async fn wrong_tokens_by_the_thousand_cost_nobody_a_connection() {
                 assert_eq!(ask(stream, &sized_request("", NOISE)).await, [200], "it rested during the flood");
             }
             let evicted = edge.metric("gander_connections_refused_total{reason=\"evicted\"}");
-            assert!(evicted.parse::<usize>().unwrap() >= scale(100, 1_000), "{evicted}");
+            assert!(evicted.parse::<usize>().unwrap() >= scale(100, 500), "{evicted}");
         })
         .await;
     }
 }
 
-/// Connects again and again, sends `head`, and then `more` every so often.
+/// Connects again and again, sends `head`, and then a byte at a time, with this pause before each and before it connects.
 fn dribble(edge: &Arc<Edge>, count: usize, head: String, pause: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for _ in 0..count {
@@ -145,7 +145,7 @@ fn dribble(edge: &Arc<Edge>, count: usize, head: String, pause: Duration) -> Joi
                         } => {}
                     }
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(pause).await;
             }
         });
     }
