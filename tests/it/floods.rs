@@ -127,10 +127,10 @@ async fn wrong_tokens_by_the_thousand_cost_nobody_a_connection() {
 }
 
 /// Connects again and again, sends `head`, and then a byte at a time, with this pause before each and before it connects.
-fn dribble(edge: &Arc<Edge>, count: usize, head: String, pause: Duration) -> JoinSet<()> {
+fn dribble(edge: &Arc<Edge>, count: usize, head: &str, pause: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for _ in 0..count {
-        let (edge, head) = (Arc::clone(edge), head.clone());
+        let (edge, head) = (Arc::clone(edge), head.to_owned());
         tasks.spawn(async move {
             loop {
                 if let Ok(mut stream) = connect_from(&edge, FLOOD).await {
@@ -166,7 +166,7 @@ async fn requests_whose_bodies_dribble_give_way_to_another_address() {
         setup.listen.limits.connections_max = count;
         setup.listen.bodies.timeout = Duration::from_secs(120);
         let edge = Arc::new(setup.start().await);
-        let flood = dribble(&edge, count, request("Content-Length: 60000\r\n", "{"), Duration::from_millis(50));
+        let flood = dribble(&edge, count, &request("Content-Length: 60000\r\n", "{"), Duration::from_millis(50));
         until_full(&edge, count).await;
         let end = Instant::now() + Duration::from_secs(scale(1, 10) as u64);
         honest(&edge, HONEST, "dribbled bodies", || Instant::now() > end).await;
@@ -181,7 +181,7 @@ async fn slow_heads_by_the_thousand_give_way_to_another_address() {
         let (count, mut setup) = (2_000, Setup::plain());
         setup.listen.limits.connections_max = count / 2;
         let edge = Arc::new(setup.start().await);
-        let flood = dribble(&edge, count, "POST /hooks/servicepilot HTTP/1.1\r\nX: ".into(), Duration::from_secs(1));
+        let flood = dribble(&edge, count, "POST /hooks/servicepilot HTTP/1.1\r\nX: ", Duration::from_secs(1));
         until_full(&edge, count / 2).await;
         let end = Instant::now() + Duration::from_secs(scale(2, 20) as u64);
         honest(&edge, HONEST, "2,000 slow heads", || Instant::now() > end).await;
