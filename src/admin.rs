@@ -181,8 +181,9 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         event_waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         shutdown: shutdown.clone(),
     };
+    let observer = Observer::of_operators(Arc::clone(&state.view.metrics));
     let api = Arc::new(Api { router: router(state), places: Arc::new(Semaphore::new(REQUESTS_MAX)) });
-    let served = server::serve(socket, tls, addresses, LIMITS, api, Observer::of("admin"), shutdown);
+    let served = server::serve(socket, tls, addresses, LIMITS, api, observer, shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
 
@@ -254,6 +255,7 @@ fn router(state: State) -> Router {
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), guard::same_site))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::failed_attempts))
         .with_state(state)
 }
 
@@ -267,6 +269,7 @@ const NO_PLACE: &str = "too many requests are being answered here, and the rest 
 const LIMITS: Limits = Limits {
     // Scrapers, probes and a few people.
     connections_max: 128,
+    connections_of_address_max: None,
     // Whoever asks here is near, and has its request ready.
     header_timeout: Duration::from_secs(5),
     // Longer than scrapes are usually apart, so that they keep their connection.

@@ -7,6 +7,7 @@
 mod admission;
 pub mod auth;
 mod body;
+mod body_shares;
 mod charset;
 mod confirmation;
 mod confirmation_source;
@@ -49,7 +50,7 @@ use crate::journal::recorder::{Entry, PendingSettlement, Recorded, Recorder, Sub
 use crate::lenient_json::JsonReading;
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, RuleSet};
-use crate::server::{self, AnswerBody, Answering, BadHead, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, Holder, Peer, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -207,7 +208,7 @@ impl Ingest {
             rule = field::Empty,
             incident_key = field::Empty
         );
-        let mut upload = Upload::new(body);
+        let mut upload = Upload::new(body, Holder::of(peer.address));
         let mut response = self.0.respond(&head, &mut upload, &peer, &about).instrument(span).await;
         about.identify(&mut response);
         if let Some(upload) = upload.rest(&head, &mut response) {

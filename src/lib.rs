@@ -56,7 +56,7 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` `confinement` `inherited` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `server/shares` `server/failed_attempts` `inbound/body_shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `trace_context` `clock` `text` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent

@@ -5,9 +5,11 @@
 //! can be read in two ways never gets there ([`BadHead`]).
 
 mod addresses;
+mod attempt_log;
 mod connection;
 mod connection_table;
 mod deadlines;
+mod failed_attempts;
 mod forwarded;
 mod framing;
 mod observer;
@@ -16,10 +18,12 @@ mod proxy_header;
 mod proxy_protocol;
 mod retirement;
 mod service;
+mod shares;
+mod slow_answers;
 mod stream;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,17 +37,21 @@ use crate::tls;
 
 use connection::{End, Server};
 use connection_table::{ConnectionTable, Slot};
+use slow_answers::SlowAnswers;
 
 pub use addresses::{Addresses, Doubt, Origin};
 pub use observer::Observer;
 pub use proxy_header::{LOCAL as LOCAL_PROXY_HEADER, Progress, parse as parse_proxy_header};
-pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, Peer, Service};
+pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service};
+pub use shares::Holder;
 
 /// The number of connections that a listener serves, and the time that each may take for each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open at once.
     pub connections_max: usize,
+    /// Open at once from one address; none: as many as there is room for, and where there is none who has most gives way.
+    pub connections_of_address_max: Option<usize>,
     /// For the TLS handshake, for the first head to begin, and for each head to end.
     pub header_timeout: Duration,
     /// For nothing at all between two requests.
@@ -68,12 +76,14 @@ pub async fn serve(
     observer: Observer,
     shutdown: Shutdown,
 ) {
-    let tasks = TaskTracker::new();
+    let (tasks, observer) = (TaskTracker::new(), Arc::new(observer));
+    let slow_answers = SlowAnswers::new(observer.attempts(), shutdown.clone());
     let mut accepting = Accepting {
-        table: ConnectionTable::new(affordable(limits.connections_max, &observer)),
-        server: Arc::new(Server::new(tls, addresses, limits, service, tasks.clone(), shutdown.clone())),
+        table: ConnectionTable::new(affordable(limits.connections_max, &observer), limits),
+        server: Arc::new(Server::new(tls, addresses, limits, service, slow_answers, tasks.clone(), shutdown.clone())),
+        waiting: Vec::new(),
         full: None,
-        observer: Arc::new(observer),
+        observer,
         tasks: tasks.clone(),
     };
     tokio::select! {
@@ -107,46 +117,64 @@ fn affordable(wished: usize, observer: &Observer) -> usize {
 struct Accepting {
     server: Arc<Server>,
     table: ConnectionTable,
+    /// Connections that wait for a slot, in the order in which they came.
+    waiting: Vec<Newcomer>,
     /// When the limit was last met.
     full: Option<Instant>,
     observer: Arc<Observer>,
     tasks: TaskTracker,
 }
 
+/// A connection that has no slot yet.
+struct Newcomer {
+    stream: TcpStream,
+    address: SocketAddr,
+    holder: Option<Holder>,
+}
+
 impl Accepting {
     async fn run(&mut self, socket: &TcpListener) {
         let mut failing = None;
         loop {
-            match socket.accept().await {
-                Ok((stream, address)) => {
+            // Also while some wait for a slot: one that comes later may hold less, and goes first.
+            let accepted = tokio::select! {
+                biased;
+                () = self.table.freed(), if !self.waiting.is_empty() => None,
+                accepted = socket.accept() => Some(accepted),
+                () = tokio::time::sleep(LOOK_AGAIN), if !self.waiting.is_empty() => None,
+            };
+            match accepted {
+                Some(Ok((stream, address))) => {
                     if failing.take().is_some() {
                         self.observer.accepts_again();
                     }
-                    let slot = self.free_slot().await;
-                    self.serve(slot, stream, address);
+                    self.arrive(Newcomer { stream, address, holder: self.holder_of(address.ip()) });
                 }
                 // The peer went away before we came to it.
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error) => {
+                Some(Err(error)) if is_about_one_connection(&error) => {}
+                Some(Err(error)) => {
                     if failing.replace(error.kind()) != Some(error.kind()) {
                         self.observer.accept_failed(&error);
                     }
                     self.observer.refused("accept");
-                    self.table.evict();
+                    self.evict(None, 1);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+                None => {}
             }
+            self.admit();
         }
     }
 
     /// Takes the connections that the kernel made already, whose peers would see them cut, and no more.
     fn take_the_last(&mut self, socket: TcpListener) {
+        self.fill_slots();
         // Of the standard library's kind, so that it is closed at the very moment that none is left.
         let Ok(socket) = socket.into_std() else {
             return;
         };
-        while let Some(slot) = self.table.take()
-            && let Ok((stream, address)) = socket.accept()
+        while let Ok((stream, address)) = socket.accept()
+            && let Some(slot) = self.table.take(self.holder_of(address.ip()))
         {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
@@ -155,20 +183,65 @@ impl Accepting {
         }
     }
 
-    /// Waits for a slot in the connection table. Until then further connections wait in the kernel's queue.
-    async fn free_slot(&mut self) -> Slot {
-        loop {
-            if let Some(slot) = self.table.take() {
-                return slot;
+    /// Puts a newcomer among those that wait, unless its address has all that it may have and all of that is of use.
+    fn arrive(&mut self, newcomer: Newcomer) {
+        let waiting = self.waiting.iter().filter(|other| other.holder == newcomer.holder).count();
+        if self.table.has_all(newcomer.holder, waiting) {
+            if !self.table.evict_of(newcomer.holder) {
+                return self.observer.refused("address_limit");
             }
-            for _ in 0..self.table.evict() {
-                self.observer.refused("evicted");
-            }
-            if self.full.replace(Instant::now()).is_none_or(|last| last.elapsed() > CALM) {
-                self.observer.full();
-            }
-            self.table.freed().await;
+            self.observer.refused("evicted");
         }
+        self.waiting.push(newcomer);
+    }
+
+    /// Serves those that wait, as far as there are slots, and makes room for the others.
+    fn admit(&mut self) {
+        self.fill_slots();
+        let Some(next) = self.next() else { return };
+        if self.full.replace(Instant::now()).is_none_or(|last| last.elapsed() > CALM) {
+            self.observer.full();
+        }
+        self.evict(self.waiting[next].holder, self.waiting.len());
+        if self.waiting.len() > WAITING_MAX
+            && let Some(most) = (0..self.waiting.len()).max_by_key(|at| (self.holds(*at), *at))
+        {
+            self.waiting.remove(most);
+            self.observer.refused("no_room");
+        }
+    }
+
+    fn fill_slots(&mut self) {
+        while let Some(next) = self.next()
+            && let Some(slot) = self.table.take(self.waiting[next].holder)
+        {
+            let Newcomer { stream, address, .. } = self.waiting.remove(next);
+            self.serve(slot, stream, address);
+        }
+    }
+
+    /// The place of the newcomer that is next: the first of the address that holds least.
+    fn next(&self) -> Option<usize> {
+        (0..self.waiting.len()).min_by_key(|at| (self.table.count(self.waiting[*at].holder), *at))
+    }
+
+    /// The connections of a newcomer's address, and its newcomers.
+    fn holds(&self, at: usize) -> usize {
+        let holder = self.waiting[at].holder;
+        let waiting = self.waiting.iter().filter(|other| other.holder == holder && holder.is_some()).count();
+        self.table.count(holder) + waiting
+    }
+
+    fn evict(&mut self, newcomer: Option<Holder>, wanted: usize) {
+        for _ in 0..self.table.evict(newcomer, wanted) {
+            self.observer.refused("evicted");
+        }
+    }
+
+    /// The holder of a connection from this address; none where it is a proxy's, through which many senders come.
+    fn holder_of(&self, address: IpAddr) -> Option<Holder> {
+        let addresses = &self.server.addresses;
+        (!addresses.proxy_protocol && !addresses.is_trusted(address)).then(|| Holder::of(address))
     }
 
     fn serve(&self, slot: Slot, mut stream: TcpStream, address: SocketAddr) {
@@ -185,7 +258,7 @@ impl Accepting {
                     Err(end) => return end,
                 };
                 peer = origin.address;
-                server.serve(stream, origin, &slot.deadlines).await
+                server.serve(stream, origin, &slot).await
             };
             let end = slot.close.run_until_cancelled(served).await.unwrap_or(End::Closed);
             observer.ended(&end, peer);
@@ -201,6 +274,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// The limit is logged again only after this long without meeting it.
 const CALM: Duration = Duration::from_secs(60);
+
+/// Connections that wait for a slot: they have a file descriptor each, and nothing else.
+const WAITING_MAX: usize = 32;
+
+/// While some wait: so long until a connection may have become one that gives way.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// While file descriptors or memory are short: long enough not to spin, short enough to be back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State as Extract};
-use axum::http::header::{HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
@@ -16,7 +16,7 @@ use super::State;
 use super::problem::problem;
 use crate::credential::{Credential, RequestHead};
 use crate::secret::Secret;
-use crate::server::{ClientCertificate, Peer};
+use crate::server::{ClientCertificate, FailedAttempt, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
 /// the operator wrote out that it is not.
@@ -29,6 +29,19 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     }
     let mut response = problem(StatusCode::UNAUTHORIZED, "send the admin token as `Authorization: Bearer TOKEN`");
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// Marks the answer to a token that is not right, so that guesses are answered slowly. Not of probes: one that kept a
+/// token from before a change would be answered too late, and end the relay.
+pub(super) async fn failed_attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let guessed = request.headers().contains_key(AUTHORIZATION)
+        && !PROBES.contains(&request.uri().path())
+        && !shows_token(&state, request.headers());
+    let mut response = next.run(request).await;
+    if guessed {
+        response.extensions_mut().insert(FailedAttempt);
+    }
     response
 }
 

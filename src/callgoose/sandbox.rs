@@ -128,6 +128,7 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
 const LIMITS: Limits = Limits {
     // The relay and a few viewers, within the usual limit on open files.
     connections_max: 500,
+    connections_of_address_max: None,
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(60),
     write_timeout: Duration::from_secs(10),

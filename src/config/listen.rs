@@ -30,6 +30,8 @@ impl Reader<'_> {
         let findings = &mut self.findings;
         let body_bytes_max = section.size_within("max_body", 64..=64 << 20, findings).unwrap_or(1 << 20);
         let connections_max = section.integer("max_connections", 1..=1_000_000, findings).unwrap_or(10_000);
+        let connections_of_address_max = self.of_address(&mut section);
+        let findings = &mut self.findings;
         let header_timeout = section.duration_within("header_timeout", WAIT, findings);
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
@@ -41,6 +43,7 @@ impl Reader<'_> {
             tls: if off { None } else { Some(tls?) },
             limits: server::Limits {
                 connections_max: usize::try_from(connections_max).ok()?,
+                connections_of_address_max,
                 header_timeout: header_timeout.unwrap_or(Duration::from_secs(10)),
                 idle_timeout: idle_timeout.unwrap_or(Duration::from_secs(75)),
                 // Answers are small: a sender that takes none of one for so long is gone, or holds the connection on purpose.
@@ -54,6 +57,25 @@ impl Reader<'_> {
                 timeout: body_timeout.unwrap_or(Duration::from_secs(10)),
             },
         })
+    }
+
+    /// `max_connections_per_address`; none where it is `auto`.
+    fn of_address(&mut self, section: &mut Fields<'_>) -> Option<usize> {
+        let path = section.path_of("max_connections_per_address");
+        let node = section.take_some("max_connections_per_address")?;
+        let number = match &node.value {
+            Value::Number(number) => number.as_u64().filter(|number| (1..=1_000_000).contains(number)),
+            _ if node.as_str() == Some("auto") => return None,
+            _ => None,
+        };
+        if number.is_none() {
+            let found = shown(node, &path, &["auto"]);
+            self.error(node, &path, format!("expected auto, or a whole number from 1 to 1000000, found {found}")).help(
+                "auto: as many as there is room for; where there is none, who has most gives way. Behind NAT or a proxy \
+                 many senders have one address",
+            );
+        }
+        number.and_then(|number| usize::try_from(number).ok())
     }
 
     /// An IP address and a port.

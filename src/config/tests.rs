@@ -171,6 +171,7 @@ fn the_shipped_file_tells_the_truth_about_every_default() {
         "insecure",
         "max_body",
         "max_connections",
+        "max_connections_per_address",
         "max_connection_age",
         "header_timeout",
         "body_timeout",
@@ -697,6 +698,22 @@ fn a_source_takes_what_is_free_unless_it_has_a_share() {
     }
     let found = listed(&Desk::new(&BASE.replace("    auth:", "    max_queud: auto\n    auth:")).findings());
     assert!(found[0].contains("(did you mean `max_queued`?)"), "{found:?}");
+}
+
+#[test]
+fn an_address_may_have_as_many_connections_as_there_is_room_for_or_a_number() {
+    let with = |value: &str| {
+        Desk::new(&BASE.replace("listen:\n", &format!("listen:\n  max_connections_per_address: {value}\n")))
+    };
+    for (written, expected) in [("~", None), ("auto", None), ("1", Some(1)), ("1000000", Some(1_000_000))] {
+        assert_eq!(with(written).load().config.listen.limits.connections_of_address_max, expected, "{written}");
+    }
+    for wrong in ["0", "1000001", "-1", "1.5", "10%", "none", "[1]"] {
+        let found = listed(&with(wrong).findings());
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        let expected = "max_connections_per_address: expected auto, or a whole number from 1 to 1000000, found ";
+        assert!(found[0].contains(expected) && found[0].contains("Behind NAT"), "{found:?}");
+    }
 }
 
 #[test]

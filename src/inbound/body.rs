@@ -1,8 +1,8 @@
 //! Reads bodies: each within a size and a time, and all of them at once within the memory set aside for them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, EXPECT};
@@ -10,10 +10,13 @@ use http::request::Parts;
 use http::{HeaderValue, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::sync::Notify;
 
+use super::body_shares::{BodyId, BodyShares, Growth, NoRoom, SourceNumber};
 use super::refusal::Refusal;
-use crate::journal::{LimitUse, Share};
+use crate::journal::Share;
 use crate::metrics::Metrics;
+use crate::server::Holder;
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct BodyLimits {
 /// A body that is being sent.
 pub(super) struct Upload<B> {
     body: B,
+    /// Whose share of the memory it takes.
+    holder: Holder,
     /// Nothing of it is still to come.
     ended: bool,
 }
@@ -48,7 +53,7 @@ pub(super) struct GrowingBody {
 impl BufferedBody {
     /// Takes its memory from there instead.
     pub(super) fn move_to(&mut self, memory: &SourceMemory) -> Result<(), Refusal> {
-        let mut taken = Reservation { memory: memory.clone(), bytes: 0 };
+        let taken = memory.begin(self.memory.holder, None);
         taken.grow(self.bytes.len())?;
         self.memory = taken;
         Ok(())
@@ -56,14 +61,15 @@ impl BufferedBody {
 
     /// Begins a body that comes out of this one; it takes memory beside it.
     pub(super) fn beside(&self) -> GrowingBody {
-        GrowingBody { bytes: Vec::new(), memory: Reservation { memory: self.memory.memory.clone(), bytes: 0 } }
+        let Reservation { memory, holder, .. } = &self.memory;
+        GrowingBody { bytes: Vec::new(), memory: memory.begin(*holder, None) }
     }
 
     /// A body within memory for so many bytes, of which it takes its own.
     #[cfg(test)]
     pub(super) fn for_test(bytes: &[u8], max: usize) -> BufferedBody {
-        let pool = Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() });
-        let mut memory = Reservation { memory: BodyMemory(pool).of_source(None), bytes: 0 };
+        let holder = Holder::of(std::net::Ipv4Addr::LOCALHOST.into());
+        let memory = BodyMemory::of_bytes(max, Arc::default()).of_source(None).begin(holder, None);
         memory.grow(bytes.len()).unwrap();
         BufferedBody { bytes: Bytes::copy_from_slice(bytes), cut_off: false, memory }
     }
@@ -93,9 +99,9 @@ struct Piece {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
-    pub(super) fn new(body: B) -> Upload<B> {
+    pub(super) fn new(body: B, holder: Holder) -> Upload<B> {
         let ended = body.is_end_stream();
-        Upload { body, ended }
+        Upload { body, holder, ended }
     }
 
     /// It declares that more than this is to come.
@@ -105,22 +111,28 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
 
     /// Reads the whole body, or its beginning where it is too large.
     pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<BufferedBody, Refusal> {
-        match tokio::time::timeout(limits.timeout, self.collect(limits.bytes_max, memory)).await {
-            Ok(read) => read,
-            Err(_) => Err(Refusal::BodyTimeout),
+        let give_way = Arc::new(Notify::new());
+        let reservation = memory.begin(self.holder, Some(&give_way));
+        tokio::select! {
+            biased;
+            () = give_way.notified() => Err(Refusal::AddressBodies),
+            read = tokio::time::timeout(limits.timeout, self.collect(limits.bytes_max, reservation)) => {
+                let read = read.unwrap_or(Err(Refusal::BodyTimeout))?;
+                read.memory.whole()?;
+                Ok(read)
+            }
         }
     }
 
-    async fn collect(&mut self, bytes_max: usize, memory: &SourceMemory) -> Result<BufferedBody, Refusal> {
+    async fn collect(&mut self, bytes_max: usize, reservation: Reservation) -> Result<BufferedBody, Refusal> {
         let declared = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX).min(bytes_max);
-        let mut reservation = Reservation { memory: memory.clone(), bytes: 0 };
         // A small body comes in one piece and is not copied.
-        let first = self.next_piece(&mut reservation, bytes_max).await?.unwrap_or_default();
+        let first = self.next_piece(&reservation, bytes_max).await?.unwrap_or_default();
         if first.cut_off {
             return Ok(BufferedBody { bytes: first.bytes, cut_off: true, memory: reservation });
         }
         let first = first.bytes;
-        let Some(second) = self.next_piece(&mut reservation, bytes_max - first.len()).await? else {
+        let Some(second) = self.next_piece(&reservation, bytes_max - first.len()).await? else {
             return Ok(BufferedBody { bytes: first, cut_off: false, memory: reservation });
         };
         let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.bytes.len()));
@@ -128,7 +140,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         bytes.extend_from_slice(&second.bytes);
         let mut cut_off = second.cut_off;
         drop((first, second));
-        while !cut_off && let Some(piece) = self.next_piece(&mut reservation, bytes_max - bytes.len()).await? {
+        while !cut_off && let Some(piece) = self.next_piece(&reservation, bytes_max - bytes.len()).await? {
             bytes.extend_from_slice(&piece.bytes);
             cut_off = piece.cut_off;
         }
@@ -136,7 +148,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
     }
 
     /// Reads the next piece that holds data, up to `bytes_left`; none at the end.
-    async fn next_piece(&mut self, reservation: &mut Reservation, bytes_left: usize) -> Result<Option<Piece>, Refusal> {
+    async fn next_piece(&mut self, reservation: &Reservation, bytes_left: usize) -> Result<Option<Piece>, Refusal> {
         while let Some(frame) = self.body.frame().await {
             // A frame of trailers holds no data.
             let Ok(mut bytes) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
@@ -195,75 +207,120 @@ pub(super) struct BodyMemory(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    used: AtomicUsize,
-    max: usize,
+    bodies: Mutex<Bodies>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Bodies {
+    shares: BodyShares,
+    /// Tells those who read a body that it has to give way.
+    readers: HashMap<BodyId, Arc<Notify>>,
+    /// The bytes of these that the metric counts, among those of other memories.
+    shown: i64,
 }
 
 /// The memory for bodies, as one source may use it.
 #[derive(Clone, Debug)]
 pub(super) struct SourceMemory {
     pool: Arc<Pool>,
-    /// Bytes that the bodies of this source take.
-    own: Arc<AtomicUsize>,
-    /// None: as much as there is.
-    share: Option<Share>,
+    source: SourceNumber,
 }
 
 /// Memory that one body takes, given back when this is dropped.
 #[derive(Debug)]
 struct Reservation {
     memory: SourceMemory,
-    bytes: usize,
+    holder: Holder,
+    id: BodyId,
 }
 
 impl BodyMemory {
     /// Makes room for some bodies of the largest size, however large that is.
     pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
-        let max = MEMORY_BYTES.max(body_bytes_max.saturating_mul(4));
-        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
+        BodyMemory::of_bytes(MEMORY_BYTES.max(body_bytes_max.saturating_mul(4)), metrics)
+    }
+
+    fn of_bytes(max: usize, metrics: Arc<Metrics>) -> BodyMemory {
+        let bodies = Bodies { shares: BodyShares::new(max), readers: HashMap::new(), shown: 0 };
+        BodyMemory(Arc::new(Pool { bodies: Mutex::new(bodies), metrics }))
     }
 
     /// For bodies whose senders are not known: strangers can fill no more than this, and nothing that is set aside for
     /// senders who are. One body of the largest size fits all the same.
     pub(super) fn for_unverified(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
-        let max = UNVERIFIED_BYTES.max(body_bytes_max);
-        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics }))
+        BodyMemory::of_bytes(UNVERIFIED_BYTES.max(body_bytes_max), metrics)
     }
 
     /// The memory as one more source may use it.
     pub(super) fn of_source(&self, share: Option<Share>) -> SourceMemory {
-        SourceMemory { pool: Arc::clone(&self.0), own: Arc::new(AtomicUsize::new(0)), share }
+        let source = self.0.bodies().shares.add_source(share);
+        SourceMemory { pool: Arc::clone(&self.0), source }
+    }
+}
+
+impl Pool {
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+        // Nothing that is done with it can panic half way.
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, bodies: &mut Bodies) {
+        let used = i64::try_from(bodies.shares.used()).unwrap_or(i64::MAX);
+        self.metrics.requests.body_bytes.inc_by(used - std::mem::replace(&mut bodies.shown, used));
+    }
+}
+
+impl SourceMemory {
+    /// Begins a body. `reader` is told where it has to give way; without one it does not.
+    fn begin(&self, holder: Holder, reader: Option<&Arc<Notify>>) -> Reservation {
+        let mut bodies = self.pool.bodies();
+        let id = bodies.shares.begin(holder, self.source, reader.map(|_| Instant::now()));
+        if let Some(reader) = reader {
+            bodies.readers.insert(id, Arc::clone(reader));
+        }
+        Reservation { memory: self.clone(), holder, id }
     }
 }
 
 impl Reservation {
     /// Takes more. Bytes that don't fit are counted too, until the body is given up a moment later.
-    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let SourceMemory { pool, own, share } = &self.memory;
-        let used = pool.used.fetch_add(bytes, Ordering::Relaxed);
-        let own = own.fetch_add(bytes, Ordering::Relaxed);
-        pool.metrics.requests.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
-        let before = self.bytes;
-        self.bytes += bytes;
-        if used.saturating_add(bytes) > pool.max {
-            return Err(Refusal::BodiesFull);
+    fn grow(&self, bytes: usize) -> Result<(), Refusal> {
+        let pool = &self.memory.pool;
+        let mut bodies = pool.bodies();
+        let Growth { give_way, room } = bodies.shares.grow(self.id, bytes, Instant::now());
+        for reader in give_way.iter().filter_map(|id| bodies.readers.remove(id)) {
+            reader.notify_one();
         }
-        // This body is what the source asks for, as a whole: the first one of a source comes in however long it is.
-        let [max, used, own] = [pool.max, used.saturating_sub(before), own.saturating_sub(before)].map(|n| n as u64);
-        let room = LimitUse { max, used, own, left: 0 };
-        match share {
-            Some(share) if !share.admits(room, self.bytes as u64) => Err(Refusal::SourceBodies),
-            _ => Ok(()),
+        pool.show(&mut bodies);
+        room.map_err(Refusal::from)
+    }
+
+    /// The body has come.
+    fn whole(&self) -> Result<(), Refusal> {
+        let mut bodies = self.memory.pool.bodies();
+        bodies.readers.remove(&self.id);
+        if bodies.shares.whole(self.id) { Ok(()) } else { Err(Refusal::AddressBodies) }
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(no_room: NoRoom) -> Refusal {
+        match no_room {
+            NoRoom::Full => Refusal::BodiesFull,
+            NoRoom::SourceShare => Refusal::SourceBodies,
+            NoRoom::GaveWay => Refusal::AddressBodies,
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.memory.own.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.memory.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.memory.pool.metrics.requests.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
+        let pool = &self.memory.pool;
+        let mut bodies = pool.bodies();
+        bodies.shares.end(self.id);
+        bodies.readers.remove(&self.id);
+        pool.show(&mut bodies);
     }
 }
 
@@ -308,7 +365,8 @@ mod tests {
     }
 
     fn upload(pieces: &[&'static [u8]], stalls: bool) -> Upload<Pieces> {
-        Upload::new(Pieces { pieces: pieces.iter().copied().collect(), stalls })
+        let holder = Holder::of(std::net::Ipv4Addr::LOCALHOST.into());
+        Upload::new(Pieces { pieces: pieces.iter().copied().collect(), stalls }, holder)
     }
 
     const LIMITS: BodyLimits = BodyLimits { bytes_max: 6, timeout: Duration::from_millis(20) };
@@ -332,9 +390,8 @@ mod tests {
             let read = read.unwrap();
             assert_eq!((&read.bytes[..], read.cut_off), (*bytes, *cut_off), "{pieces:?}");
             drop(read);
-            for used in [&memory.pool.used, &memory.own] {
-                assert_eq!(used.load(Ordering::Relaxed), 0, "all memory is given back");
-            }
+            assert_eq!(memory.pool.bodies().shares.used(), 0, "all memory is given back");
+            assert!(memory.pool.bodies().readers.is_empty());
         }
     }
 
@@ -345,7 +402,7 @@ mod tests {
     }
 
     fn memory(max: usize) -> BodyMemory {
-        BodyMemory(Arc::new(Pool { used: AtomicUsize::new(0), max, metrics: Arc::default() }))
+        BodyMemory::of_bytes(max, Arc::default())
     }
 
     #[tokio::test]
@@ -370,7 +427,7 @@ mod tests {
         drop(held);
         let second = read(&late).await.unwrap();
         drop((first, second));
-        assert_eq!(memory.0.used.load(Ordering::Relaxed), 0, "also what was refused is given back");
+        assert_eq!(memory.0.bodies().shares.used(), 0, "also what was refused is given back");
 
         let fixed = memory.of_source(Some(Share::Percent(30)));
         let _first = read(&fixed).await.unwrap();

@@ -18,7 +18,7 @@ use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
 use crate::journal::recorder::Unavailable;
 use crate::rules::shortened;
-use crate::server::BadHead;
+use crate::server::{BadHead, FailedAttempt};
 
 /// A request that is refused as a whole, and the id under which its payload is kept, if it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum Refusal {
     UnverifiedBodies,
     /// The reason why such a body was not read. Anybody may have sent it.
     Unverified(Box<Refusal>),
+    /// The bodies of this sender's address take the most of that memory, and this one gave way.
+    AddressBodies,
     NotJson(NotJson),
     Unavailable(Unavailable),
 }
@@ -183,6 +185,7 @@ impl Refusal {
             Refusal::BodyBroken => "body_broken",
             Refusal::BodiesFull => "bodies_full",
             Refusal::SourceBodies => "source_bodies",
+            Refusal::AddressBodies => "address_bodies",
             Refusal::NotJson(_) => NOT_JSON,
             Refusal::Unavailable(why) => why.as_str(),
         }
@@ -207,6 +210,7 @@ impl Refusal {
             | Refusal::BodiesFull
             | Refusal::SourceBodies
             | Refusal::UnverifiedBodies
+            | Refusal::AddressBodies
             | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -219,6 +223,7 @@ impl Refusal {
             Refusal::BodiesFull
             | Refusal::SourceBodies
             | Refusal::UnverifiedBodies
+            | Refusal::AddressBodies
             | Refusal::Unavailable(Unavailable::Overload) => Some(1),
             Refusal::Unavailable(Unavailable::Stopping | Unavailable::JournalFault | Unavailable::JournalReplaced) => {
                 Some(5)
@@ -279,6 +284,11 @@ impl Refusal {
             Refusal::BodyBroken => "The body ended early, or its chunks are malformed.".to_owned(),
             Refusal::BodiesFull => "Too many large requests arrive at once. Try again.".to_owned(),
             Refusal::SourceBodies => "Too many large requests of this source arrive at once. Try again.".to_owned(),
+            Refusal::AddressBodies => {
+                "The memory for large requests is short, this sender's address uses most of it, and of its requests this \
+                 one came slowest or last. Try again."
+                    .to_owned()
+            }
             Refusal::NotJson(not_json) => format!("The body is not JSON: {not_json}"),
             Refusal::Unavailable(why) => match why {
                 Unavailable::Backlog => "The queue is at its limit (`journal.max_events`, `journal.max_bytes`).",
@@ -310,7 +320,14 @@ impl Refusal {
         if let Refusal::Unverified(refusal) = self {
             return refusal.ends_connection();
         }
-        matches!(self, Refusal::Head(_) | Refusal::BodyBroken | Refusal::BodyTimeout | Refusal::BodyTooLarge { .. })
+        matches!(
+            self,
+            Refusal::Head(_)
+                | Refusal::BodyBroken
+                | Refusal::BodyTimeout
+                | Refusal::AddressBodies
+                | Refusal::BodyTooLarge { .. }
+        )
     }
 
     /// The remedy for a person; none where the sender is not authenticated, or is told to try again.
@@ -482,8 +499,12 @@ impl Refused {
             }
             _ => {}
         }
+        // Who shows nothing guesses nothing.
+        if matches!(refusal, Refusal::NotAuthenticated(denied) if *denied != Denied::Missing) {
+            response.extensions_mut().insert(FailedAttempt);
+        }
         if refusal.ends_connection() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -515,7 +536,7 @@ pub(super) const BODY_TOO_LARGE: &str = "body_too_large";
 pub(super) const UNREAD: [&str; 5] = [NOT_JSON, BODY_TOO_LARGE, "content_type", "charset", "content_encoding"];
 
 /// The labels of requests to a source, but for those that the journal does not take.
-const OF_SOURCE: [&str; 15] = [
+const OF_SOURCE: [&str; 16] = [
     "method",
     "address",
     "certificate",
@@ -530,6 +551,7 @@ const OF_SOURCE: [&str; 15] = [
     "bodies_full",
     "source_bodies",
     "unverified_bodies",
+    "address_bodies",
     NOT_JSON,
 ];
 
@@ -588,6 +610,7 @@ mod tests {
             (Refusal::SourceBodies.of_unverified(), 503, &[("retry-after", "1")]),
             (Refusal::BodyTimeout.of_unverified(), 408, &[("connection", "close")]),
             (Refusal::BodyTooLarge { bytes_max: 9 }.of_unverified(), 413, &[("connection", "close")]),
+            (Refusal::AddressBodies, 503, &[("retry-after", "1"), ("connection", "close")]),
             (Refusal::Unavailable(Unavailable::Backlog), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::SourceShare), 503, &[("retry-after", "15")]),
             (Refusal::Unavailable(Unavailable::DiskFull), 503, &[("retry-after", "15")]),
@@ -675,6 +698,7 @@ mod tests {
             (Refusal::BodiesFull.of_unverified(), None),
             (Refusal::BodyBroken.of_unverified(), None),
             (Refusal::BodyTooLarge { bytes_max: 9 }.of_unverified(), None),
+            (Refusal::AddressBodies, None),
             (Refusal::Unavailable(Unavailable::Backlog), None),
             (Refusal::NotAuthenticated(Denied::Wrong), None),
         ] {

@@ -35,6 +35,12 @@ labels! {
     CertificateLabels { section: &'static str, file: String }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ListenerAnswer {
+    pub(super) listener: &'static str,
+    pub(super) answer: &'static str,
+}
+
 impl SourceLabel {
     pub(super) fn of(source: &Arc<str>) -> SourceLabel {
         SourceLabel { source: Arc::clone(source) }

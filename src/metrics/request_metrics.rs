@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::labels::{ReasonLabel, SourceAction, SourceLabel, SourceReason, SourceRepair, SourceResult};
+use super::labels::{ListenerAnswer, ReasonLabel, SourceAction, SourceLabel, SourceReason, SourceRepair, SourceResult};
 use super::registration::{FAST_SECONDS, Registration};
 use super::timing::{Sum, Timing};
 use super::{Metrics, count};
@@ -31,6 +31,7 @@ pub struct RequestMetrics {
     ignored: Family<SourceLabel, Counter>,
     refused: Family<SourceReason, Counter>,
     connections_refused: Family<ReasonLabel, Counter>,
+    attempts_slowed: Family<ListenerAnswer, Counter>,
     template_failures: Family<SourceLabel, Counter>,
     repaired: Family<SourceRepair, Counter>,
     handshakes: Family<SourceLabel, Counter>,
@@ -52,6 +53,10 @@ impl RequestMetrics {
             refused: all.count("requests_refused", "Requests or elements refused, by source and reason"),
             connections_refused: all
                 .count("connections_refused", "Connections closed before a request was read, by reason"),
+            attempts_slowed: all.count(
+                "failed_attempts_slowed",
+                "Wrong credentials of an address that showed many, by listener and how they were answered",
+            ),
             template_failures: all.count("template_failures", "Templates that failed at run time and rendered empty"),
             repaired: all.count(
                 "payloads_repaired",
@@ -106,6 +111,17 @@ impl Metrics {
         for reason in reasons {
             drop(self.requests.connections_refused.get_or_create(&ReasonLabel { reason }));
         }
+    }
+
+    /// Shows wrong credentials that were answered so, with 0.
+    pub fn show_attempts_slowed(&self, listener: &'static str, answers: impl IntoIterator<Item = &'static str>) {
+        for answer in answers {
+            drop(self.requests.attempts_slowed.get_or_create(&ListenerAnswer { listener, answer }));
+        }
+    }
+
+    pub fn attempt_slowed(&self, listener: &'static str, answer: &'static str) {
+        count(&self.requests.attempts_slowed, &ListenerAnswer { listener, answer });
     }
 
     pub fn event_accepted(&self, source: &Arc<str>, action: Action) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,6 +29,7 @@ use tracing::debug;
 
 use super::Limits;
 use super::addresses::{Addresses, Origin};
+use super::connection_table::Slot;
 use super::deadlines::{Deadlines, InFlight, Overdue};
 use super::framing::{self, Scanner};
 use super::plain_http;
@@ -36,6 +37,7 @@ use super::proxy_header::Problem;
 use super::proxy_protocol;
 use super::retirement::{Due, Retirement, Shown};
 use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
+use super::slow_answers::SlowAnswers;
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -46,6 +48,7 @@ pub(super) struct Server {
     pub(super) addresses: Addresses,
     limits: Limits,
     service: Arc<dyn Service>,
+    slow_answers: Arc<SlowAnswers>,
     shutdown: Shutdown,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -90,6 +93,7 @@ impl Server {
         addresses: Addresses,
         limits: Limits,
         service: Arc<dyn Service>,
+        slow_answers: SlowAnswers,
         tasks: TaskTracker,
         shutdown: Shutdown,
     ) -> Server {
@@ -113,7 +117,7 @@ impl Server {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
-        Server { tls, addresses, limits, service, shutdown, http1, http2 }
+        Server { tls, addresses, limits, service, slow_answers: Arc::new(slow_answers), shutdown, http1, http2 }
     }
 
     /// The origin of a connection. Takes its header of the PROXY protocol where the listener asks for one, and nothing
@@ -130,7 +134,8 @@ impl Server {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, origin: Origin, deadlines: &Arc<Deadlines>) -> End {
+    pub(super) async fn serve(&self, stream: TcpStream, origin: Origin, slot: &Slot) -> End {
+        let deadlines = &slot.deadlines;
         let Some(tls) = &self.tls else {
             let retirement = Retirement::new(self.limits.connection_age_max, None);
             let peer = Peer::of(origin, ClientCertificate::NotAsked);
@@ -140,6 +145,8 @@ impl Server {
         let exchanges = tls.exchanges();
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
+                // Only now, so that who says nothing keeps nobody waiting.
+                let _turn = slot.handshake().await;
                 return TlsAcceptor::from(tls.current()).accept(stream).await;
             }
             plain_http::answer(WatchedStream::new(stream, Arc::clone(deadlines), None)).await?;
@@ -207,14 +214,18 @@ impl Server {
         framing: Option<&'static str>,
         deadlines: &Arc<Deadlines>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
-        let in_flight = deadlines.request();
+        let (in_flight, deadlines) = (deadlines.request(), Arc::clone(deadlines));
+        if request.version() == Version::HTTP_2 {
+            // Over HTTP/1 the stream knows when it ends.
+            deadlines.body(!request.body().is_end_stream());
+        }
         let peer = peer.asking(|connection| self.addresses.of_request(connection, request.headers()));
-        let service = Arc::clone(&self.service);
+        let (service, slow_answers) = (Arc::clone(&self.service), Arc::clone(&self.slow_answers));
+        let (address, version) = (peer.address, request.version());
         // hyper leaves it out by itself in HTTP/1.
         let is_http2 = request.version() == Version::HTTP_2;
         let without_body = request.method() == Method::HEAD && is_http2;
         let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        let deadlines = Arc::clone(deadlines);
         async move {
             let response = match framing.or_else(|| framing::doubt(&request, &scheme)) {
                 // Over HTTP/1 hyper finds it by itself.
@@ -231,6 +242,8 @@ impl Server {
                     response.map(AnswerBody::from)
                 }
             };
+            deadlines.answer(is_of_use(response.status()));
+            let response = slow_answers.pace(response, address, version, &deadlines).await;
             let mut response = if without_body { head_of(response) } else { response };
             if !is_http2 && deadlines.is_retired() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -286,6 +299,20 @@ impl Server {
         self.shutdown.begun().await;
         then.await;
     }
+}
+
+/// An answer shows that its connection is of use: it is not one that a stranger may have as often as it asks.
+fn is_of_use(status: StatusCode) -> bool {
+    !matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    )
 }
 
 /// Keeps a request in flight until its streamed body has ended: a connection that sends one is not idle.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::attempt_log::AttemptLog;
 use super::connection::End;
 use super::deadlines::Overdue;
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ pub struct Observer {
     /// The log's name for the listener; none for that of senders.
     listener: Option<&'static str>,
     metrics: Option<Arc<Metrics>>,
+    attempts: Arc<AttemptLog>,
     throttle: LogThrottle,
     clock: Clock,
 }
@@ -28,12 +30,27 @@ impl Observer {
     /// For the listener that senders meet.
     pub fn of_senders(metrics: Arc<Metrics>) -> Observer {
         metrics.show_connections_refused(REASONS);
-        Observer { listener: None, metrics: Some(metrics), throttle: LogThrottle::default(), clock: Clock::start() }
+        let attempts = AttemptLog::new("listen", Some(Arc::clone(&metrics)));
+        Observer { metrics: Some(metrics), ..Observer::new(None, attempts) }
+    }
+
+    /// For the listener of operators.
+    pub fn of_operators(metrics: Arc<Metrics>) -> Observer {
+        Observer::new(Some("admin"), AttemptLog::new("admin", Some(metrics)))
     }
 
     /// For another listener.
     pub fn of(listener: &'static str) -> Observer {
-        Observer { listener: Some(listener), metrics: None, throttle: LogThrottle::default(), clock: Clock::start() }
+        Observer::new(Some(listener), AttemptLog::new(listener, None))
+    }
+
+    fn new(listener: Option<&'static str>, attempts: AttemptLog) -> Observer {
+        let (attempts, throttle) = (Arc::new(attempts), LogThrottle::default());
+        Observer { listener, metrics: None, attempts, throttle, clock: Clock::start() }
+    }
+
+    pub(super) fn attempts(&self) -> Arc<AttemptLog> {
+        Arc::clone(&self.attempts)
     }
 
     pub(super) fn opened(self: &Arc<Self>) -> Open {
@@ -62,7 +79,7 @@ impl Observer {
 
     pub(super) fn full(&self) {
         let (listener, limit) = (self.listener, self.limit());
-        warn!(listener, "{limit} is reached: the connections that achieved nothing for longest give way");
+        warn!(listener, "{limit} is reached: connections of who holds the most give way");
     }
 
     pub(super) fn accept_failed(&self, error: &io::Error) {
@@ -124,9 +141,11 @@ impl Drop for Open {
 }
 
 /// The reasons why connections are refused.
-const REASONS: [&str; 8] = [
+const REASONS: [&str; 10] = [
     "accept",
     "evicted",
+    "no_room",
+    "address_limit",
     "proxy_header",
     "tls_handshake",
     "client_ca",

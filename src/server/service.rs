@@ -78,6 +78,10 @@ impl Peer {
         Peer { address, doubt, ..self }
     }
 }
+/// Marks an answer, as an extension of it, to a request that showed a credential which is not right: after some of them the
+/// server answers this address slowly.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedAttempt;
 
 impl From<Bytes> for AnswerBody {
     fn from(bytes: Bytes) -> AnswerBody {

@@ -27,12 +27,14 @@ async fn whoever_does_not_show_the_token_learns_whether_it_lives_and_is_ready_an
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         for address in ["127.0.0.1:0", "0.0.0.0:0"] {
             let admin = format!("address: '{address}', insecure: true, token: {ADMIN_TOKEN}");
-            let relay = Relay::start(&upstream, &Setup { admin: Some(admin), ..Setup::default() }).await;
+            let setup = Setup { admin: Some(admin), ..Setup::default() };
             let right = format!("Bearer {ADMIN_TOKEN}");
             let basic = format!("Basic {ADMIN_TOKEN}");
             let longer = format!("{right}x");
             for shown in [None, Some("Bearer wrong"), Some("Bearer"), Some(&*basic), Some(&*longer)] {
                 let headers: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
+                // Each time another one: after ten wrong tokens the answers come late.
+                let relay = Relay::start(&upstream, &setup).await;
                 for path in [
                     "/metrics",
                     "/api/v1/events",
@@ -49,6 +51,7 @@ async fn whoever_does_not_show_the_token_learns_whether_it_lives_and_is_ready_an
                 let ready = ask(&relay, "/readyz", &headers).await;
                 assert_eq!((ready.status.as_u16(), keys(&ready.json)), (200, vec!["ready"]), "no details: {ready:?}");
             }
+            let relay = Relay::start(&upstream, &setup).await;
             let headers = [("authorization", &*right)];
             assert_eq!(ask(&relay, "/api/v1/status", &headers).await.status, 200);
             let ready = ask(&relay, "/readyz", &headers).await;

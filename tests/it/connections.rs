@@ -123,6 +123,8 @@ async fn a_handshake_that_stalls_or_fails_is_ended() {
 async fn at_the_limit_the_longest_idle_connection_gives_way() {
     let mut setup = Setup::plain();
     setup.listen.limits.connections_max = 2;
+    // Whatever asked for nothing in a part of it goes first.
+    setup.listen.limits.header_timeout = LONG;
     let edge = setup.start().await;
     let mut idle = edge.connect().await;
     idle.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
@@ -143,6 +145,8 @@ async fn at_the_limit_the_longest_idle_connection_gives_way() {
 async fn while_all_are_busy_a_new_connection_waits_its_turn() {
     let mut setup = Setup::plain();
     setup.listen.limits.connections_max = 1;
+    // A body gives way that is longer in coming than a part of it.
+    setup.listen.limits.header_timeout = LONG;
     let edge = setup.start().await;
     let body = alert();
     let mut busy = edge.connect().await;

@@ -24,6 +24,7 @@ mod demo;
 mod deploy;
 mod doctor;
 mod egress;
+mod floods;
 mod following;
 mod framing;
 mod lenient;

@@ -181,6 +181,7 @@ pub fn metrics() -> BTreeSet<String> {
     metrics.show_source(&"servicepilot".into());
     metrics.show_refusals(None, ["reason"]);
     metrics.show_connections_refused(["reason"]);
+    metrics.show_attempts_slowed("listen", ["answer"]);
     metrics.certificate_expires("listen.tls", Path::new("server.pem"), WallTime(0));
     metrics_in(&metrics.encode(Exposition::Text))
 }

@@ -90,6 +90,7 @@ impl Setup {
                 }),
                 limits: server::Limits {
                     connections_max: 1_000,
+                    connections_of_address_max: None,
                     header_timeout: Duration::from_secs(10),
                     idle_timeout: Duration::from_secs(75),
                     write_timeout: Duration::from_secs(10),

@@ -292,6 +292,7 @@ async fn a_connection_whose_answer_goes_on_is_not_idle() {
     let address = listener.local_addr().unwrap();
     let limits = Limits {
         connections_max: 10,
+        connections_of_address_max: None,
         header_timeout: PAUSE,
         idle_timeout: PAUSE / 10,
         write_timeout: PAUSE,

@@ -16,7 +16,7 @@ use crate::admin::State;
 use crate::admin::body::body;
 use crate::admin::guard::{is_cross_site, shows_token};
 use crate::admin::sessions::SESSION_MAX;
-use crate::server::Peer;
+use crate::server::{FailedAttempt, Peer};
 
 /// Lets in whoever showed the token to this page before, and asks others for it.
 pub(super) async fn required(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
@@ -55,7 +55,9 @@ pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) ->
         if let Some(suppressed) = state.sessions.permit_line(Instant::now()) {
             tracing::warn!(peer, suppressed, "somebody gave a wrong admin token on the page");
         }
-        return form(to, "./", Some("This is not the admin token."));
+        let mut again = form(to, "./", Some("This is not the admin token."));
+        again.extensions_mut().insert(FailedAttempt);
+        return again;
     }
     tracing::info!(peer, "somebody signed in on the page");
     let opened = state.sessions.open(token, Instant::now());
