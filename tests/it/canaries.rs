@@ -2,7 +2,7 @@
 //! metrics, journal, the command line's output, what the kernel shows of the process, and what goes to Callgoose.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
@@ -104,8 +104,8 @@ impl Cage {
         self.seen.push((format!("gander {}", arguments.join(" ")), [ended.stdout, ended.stderr].concat()));
     }
 
-    fn keep_file(&mut self, path: PathBuf) {
-        let bytes = fs::read(&path).unwrap();
+    fn keep_file(&mut self, path: &Path) {
+        let bytes = fs::read(path).unwrap();
         self.seen.push((path.display().to_string(), bytes));
     }
 
@@ -202,7 +202,7 @@ async fn no_secret_comes_out_anywhere() {
         senders(&mut cage);
         operators(&mut cage).await;
         for kernel in ["cmdline", "environ"] {
-            cage.keep_file(format!("/proc/{}/{kernel}", cage.child.id()).into());
+            cage.keep_file(Path::new(&format!("/proc/{}/{kernel}", cage.child.id())));
         }
         // A configuration that can't be read, and then the end by a fault.
         let configuration = cage.directory.path().join("gander.yaml");
@@ -320,9 +320,9 @@ async fn operators(cage: &mut Cage) {
 /// Searches all that was seen, what lies on disk, and what the upstream was sent.
 fn search(cage: &mut Cage, upstream: &Upstream) {
     let root = cage.directory.path().to_owned();
-    cage.keep_file(root.join("log"));
+    cage.keep_file(&root.join("log"));
     for entry in fs::read_dir(root.join("data")).unwrap() {
-        cage.keep_file(entry.unwrap().path());
+        cage.keep_file(&entry.unwrap().path());
     }
     let key = fs::read_to_string(root.join("server.key")).unwrap();
     let key = key.lines().nth(1).unwrap().as_bytes().to_owned();
