@@ -136,11 +136,13 @@ impl Accepting {
     async fn run(&mut self, socket: &TcpListener) {
         let mut failing = None;
         loop {
-            // Also while some wait for a slot: one that comes later may hold less, and goes first.
+            // Also while some wait for a slot: one that comes later may hold less, and goes first. But who gave way ends
+            // within milliseconds, which the kernel's queue bears.
+            let is_room_due = self.waiting.len() >= WAITING_MAX && self.table.is_closing();
             let accepted = tokio::select! {
                 biased;
                 () = self.table.freed(), if !self.waiting.is_empty() => None,
-                accepted = socket.accept() => Some(accepted),
+                accepted = socket.accept(), if !is_room_due => Some(accepted),
                 () = tokio::time::sleep(LOOK_AGAIN), if !self.waiting.is_empty() => None,
             };
             match accepted {
@@ -204,6 +206,7 @@ impl Accepting {
         }
         self.evict(self.waiting[next].holder, self.waiting.len());
         if self.waiting.len() > WAITING_MAX
+            && !self.table.is_closing()
             && let Some(most) = (0..self.waiting.len()).max_by_key(|at| (self.holds(*at), *at))
         {
             self.waiting.remove(most);

@@ -113,10 +113,15 @@ impl ConnectionTable {
         true
     }
 
+    /// Connections are giving way, whose slots will be free in a moment.
+    pub(super) fn is_closing(&mut self) -> bool {
+        self.closing.retain(|closing| closing.strong_count() > 0);
+        !self.closing.is_empty()
+    }
+
     /// Closes connections so that `wanted` newcomers have room, of which the first is of this address; returns how many.
     pub(super) fn evict(&mut self, newcomer: Option<Holder>, wanted: usize) -> usize {
-        self.closing.retain(|closing| closing.strong_count() > 0);
-        if self.closing.len() >= wanted {
+        if self.is_closing() && self.closing.len() >= wanted {
             return 0;
         }
         // A flood of newcomers does not search the table for each.

@@ -155,7 +155,8 @@ async fn a_payload_however_deep_makes_no_page_that_is_much_larger() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::Done).await;
         let relay = Relay::start(&upstream, &Setup::default()).await;
-        let deep = format!(r#"{{"state":{}{}{}}}"#, "[".repeat(100), vec!["0"; 300_000].join(","), "]".repeat(100));
+        let deep =
+            format!(r#"{{"state":{}{}{}}}"#, "[".repeat(100), vec!["1234567890"; 60_000].join(","), "]".repeat(100));
         let headers = [("authorization", &*format!("Bearer {TOKEN}"))];
         let refused = relay.client.send(Method::POST, &relay.hook("servicepilot"), &headers, deep).await;
         assert_eq!(refused.status, 422, "{refused:?}");

@@ -16,7 +16,7 @@ const LANGUAGE: &str = "config/rules/LANGUAGE.md";
 const MONITORING: &str = "config/MONITORING.md";
 const OPERATING: &str = "config/OPERATING.md";
 const PROMETHEUS: &str = "config/deploy/prometheus/README.md";
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 10] = [
     README,
     MONITORING,
     OPERATING,
@@ -24,6 +24,8 @@ const PAGES: [&str; 8] = [
     LANGUAGE,
     "config/rules/SENDERS.md",
     PROMETHEUS,
+    "config/deploy/SECURITY.md",
+    "config/deploy/systemd/README.md",
     "tests/README.md",
 ];
 
@@ -438,6 +440,20 @@ fn every_path_of_the_admin_api_is_on_the_page_and_every_path_on_it_exists() {
 #[test]
 fn every_line_of_the_log_on_the_page_is_written() {
     assert_eq!(log_lines_that_differ(&pages()), [""; 0]);
+}
+
+#[test]
+fn every_test_that_the_page_on_security_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("config/deploy/SECURITY.md")).unwrap();
+    let named = page.split('`').filter_map(|word| word.split_once("::"));
+    let mut count = 0;
+    for (file, test) in named {
+        let text = std::fs::read_to_string(root.join("tests/it").join(file).with_extension("rs")).unwrap();
+        assert!(text.contains(&format!("fn {test}()")), "{file}::{test}");
+        count += 1;
+    }
+    assert!(count > 10, "{count}");
 }
 
 #[test]
