@@ -16,8 +16,9 @@ pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static R
     // What is not there yet can't be allowed.
     journal::make_directory(&config.journal.data_dir)?;
     let mut paths = Paths { read: directories(snapshot.files.paths()), write: vec![config.journal.data_dir.clone()] };
-    // The directory's own entry is synced in the one above.
-    paths.read.extend(directories([config.journal.data_dir.as_path()]));
+    // What is put in the place of the directory while the relay runs is another one, which is made good from memory.
+    let above = directories([config.journal.data_dir.as_path()]);
+    paths.write.extend(above.into_iter().filter(|above| above.parent().is_some()));
     for tls in [&config.listen.tls, &config.admin.tls].into_iter().flatten().filter(|tls| tls.self_signed) {
         let pair = directories([tls.certificate.as_path(), &tls.private_key]);
         pair.iter().for_each(|directory| make_directory(directory));

@@ -424,7 +424,8 @@ fn a_sector_or_block_that_is_lost_costs_what_was_in_it_and_that_is_told() {
 #[test]
 fn of_a_database_that_was_cut_off_all_is_kept_that_is_still_there() {
     let base = Base::written(true);
-    for part in (3..16).rev() {
+    // What comes first are the first pages of all tables and indexes, most of them empty.
+    for part in (4..16).rev() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = base.database.len() * part / 16;
         let what = format!("the first {bytes} bytes of the database");
