@@ -3,7 +3,7 @@
 //! The only file with unsafe code: the standard library leaves both to the caller's word that nobody else uses them.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
@@ -56,6 +56,17 @@ pub fn wipe_variables<'a>(names: impl IntoIterator<Item = &'a str>) {
                 ptr::write_bytes(value, 0, libc::strlen(value));
                 env::remove_var(name);
             }
+        }
+    }
+}
+
+/// Sets a variable that a library reads, unless whoever started the process did. Call it before the first thread.
+pub fn set_variable_if_missing(name: &str, value: &OsStr) {
+    if env::var_os(name).is_none() {
+        // SAFETY: no other thread runs yet that could read or change the environment.
+        #[allow(unsafe_code, reason = "the standard library can't know that there is one thread")]
+        unsafe {
+            env::set_var(name, value);
         }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<Exit, Stop> {
     let (loaded, snapshot) = config::read(&inputs);
     let loaded = loaded?;
     inherited::wipe_variables(snapshot.secret_variables.iter().map(String::as_str));
+    // A large sort of a query goes to a file, which is removed as it is made; elsewhere the process may not write.
+    inherited::set_variable_if_missing("SQLITE_TMPDIR", loaded.config.journal.data_dir.as_os_str());
     let sockets =
         inherited::sockets().map_err(|error| format!("can't use the sockets of the service manager: {error}"))?;
     let confined = relay::confine(&loaded.config, &snapshot).map_err(|error| error.to_string())?;

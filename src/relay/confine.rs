@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Snapshot};
 use crate::confinement::{self, Outcome, Paths, Report, directories};
@@ -19,6 +19,7 @@ pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static R
     // What is put in the place of the directory while the relay runs is another one, which is made good from memory.
     let above = directories([config.journal.data_dir.as_path()]);
     paths.write.extend(above.into_iter().filter(|above| above.parent().is_some()));
+    paths.write.extend(std::env::var_os("SQLITE_TMPDIR").map(PathBuf::from));
     for tls in [&config.listen.tls, &config.admin.tls].into_iter().flatten().filter(|tls| tls.self_signed) {
         let pair = directories([tls.certificate.as_path(), &tls.private_key]);
         pair.iter().for_each(|directory| make_directory(directory));
