@@ -293,7 +293,12 @@ mod tests {
             fs::write(directory.path().join(part).join("file"), "text").unwrap();
         }
         let mut process = Command::new(std::env::current_exe().unwrap());
-        let ended = process.args(["--exact", name, "--nocapture"]).env(ALONE, directory.path()).output().unwrap();
+        let ended = process
+            .args(["--exact", name, "--nocapture"])
+            .env(ALONE, directory.path())
+            .env("SQLITE_TMPDIR", directory.path().join("own"))
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{said}");
         assert_eq!(fs::read_to_string(directory.path().join("own/file")).unwrap(), "written");
@@ -326,6 +331,11 @@ mod tests {
         .join()
         .unwrap();
         denied(fs::write(at("given/file"), "").unwrap_err());
+        // A sort that is too large for memory; SQLite looks for a place by the variable that is set for this process.
+        let sort = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                    SELECT count(*) FROM (SELECT printf('%0400d', i * 7919 % 50000) AS text FROM n ORDER BY text LIMIT 49999)";
+        let database = rusqlite::Connection::open(at("own/sorted.db")).unwrap();
+        assert_eq!(database.query_row(sort, [], |row| row.get::<_, i64>(0)).unwrap(), 49_999);
         denied(fs::remove_file(at("given/file")).unwrap_err());
     }
 }

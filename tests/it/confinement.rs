@@ -56,38 +56,6 @@ async fn a_reload_that_names_a_file_elsewhere_is_refused_with_the_remedy_and_cha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sort_that_needs_a_file_has_one() {
-    within(async {
-        let upstream = Upstream::start(|_, _| Reply::Done).await;
-        let directory = tempfile::tempdir().unwrap();
-        let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
-        let process = Process::start(configuration.clone()).await;
-        assert_eq!(process.post(&relay::payload("a", "CRITICAL")).await.status, 202);
-        process.admin_once("/api/v1/events?state=delivered", |answer| answer["events"][0]["id"].is_string()).await;
-        assert_eq!(process.terminate().await, Some(0));
-        // More deliveries of the last minutes than a sort keeps in memory.
-        let journal = rusqlite::Connection::open(directory.path().join("data/journal.db")).unwrap();
-        let statement = journal.prepare("SELECT * FROM event").unwrap();
-        let columns = statement.column_names().collect::<Vec<_>>().join(", ");
-        drop(statement);
-        let copied = columns.replacen("id", "id + number", 1);
-        let sql = format!(
-            "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 40000)
-             INSERT INTO event ({columns}) SELECT {copied} FROM event, numbers"
-        );
-        assert_eq!(journal.execute(&sql, []).unwrap(), 40_000);
-        drop(journal);
-        let process = Process::start(configuration).await;
-        assert!(
-            !process.started_with("can't be read from the journal"),
-            "the deliveries of the last minutes were read"
-        );
-        assert_eq!(process.terminate().await, Some(0));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn without_confinement_the_log_says_so_and_a_file_elsewhere_is_read() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::status(201)).await;
