@@ -20,17 +20,18 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::admin::Reload;
 use crate::advice::connect::SourceEntry;
+use crate::callgoose::filters::FiltersBeside;
 use crate::clock::{Clock, Now, WallTime};
-use crate::config::{Config, Inputs, Refreshed, SecretFiles, Snapshot};
+use crate::config::{Config, Inputs, Refreshed, SecretFiles, SelfCheckSection, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
 use crate::delivery::retry;
 use crate::delivery::schedule::Schedule;
-use crate::inbound::{ConfirmationSource, Ingest, SourceConfig};
+use crate::inbound::{BodyLimits, ConfirmationSource, Ingest, SourceConfig};
 use crate::inherited::Sockets;
 use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
-use crate::journal::{self, Lock, OpenError, Reader, Readers, SearchIndex};
+use crate::journal::{self, Lock, OpenError, Reader, Readers};
 use crate::metrics::Metrics;
 use crate::server;
 use crate::shutdown::{DRAIN, Shutdown};
@@ -68,83 +69,54 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// The handles that the parts share.
+struct Shared {
+    clock: Clock,
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+    upstream: Arc<Upstream>,
+    /// Tells the dispatcher that a paused delivery may succeed now.
+    resume: Arc<Notify>,
+}
+
 /// Starts all parts; returns when events are accepted. After an error nothing is left running.
 ///
 /// `sockets` are used in place of new ones at the configured addresses.
 pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartError> {
     let started = Instant::now();
-    let clock = Clock::start();
-    let shutdown = Shutdown::new();
-    let metrics = Arc::new(Metrics::new());
-
     let (listen_socket, listen) = bind("listen.address", config.listen.address, sockets.listen).await?;
     let (admin_socket, admin) = bind("admin.address", config.admin.address, sockets.admin).await?;
     let lock = Lock::take(&config.journal.data_dir).map_err(StartError::Journal)?;
     let readers = lock.readers();
     let record = tls::Record::in_directory(&config.journal.data_dir);
-    let listen_tls = config.listen.tls.as_ref().map(|config| server_tls(config, &record)).transpose()?;
-    let admin_tls = config.admin.tls.as_ref().map(|config| server_tls(config, &record)).transpose()?;
+    let [listen_tls, admin_tls] = [&config.listen.tls, &config.admin.tls]
+        .map(|config| config.as_ref().map(|config| server_tls(config, &record)).transpose());
+    let (listen_tls, admin_tls) = (listen_tls?, admin_tls?);
     let certificates: Vec<_> = [("listen", &listen_tls), ("admin", &admin_tls)]
         .into_iter()
         .filter_map(|(section, tls)| Some((section, Arc::clone(tls.as_ref()?))))
         .collect();
-    let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
-    let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
-    let upstream_proxy = shown_proxy(&config.upstream.way.route);
-    let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
-    let upstream_url = upstream.shown_url();
-    let watch = Certificates::new(certificates.clone(), Arc::clone(&upstream), clock.now().wall);
+    let shared = Shared::new(&config)?;
+    let watch = Certificates::new(certificates.clone(), Arc::clone(&shared.upstream), shared.clock.now().wall);
 
-    let data_dir = config.journal.data_dir.clone();
-    let Opened { recorder, recorder_end, schedule, committed } = open_journal(&config, lock, clock, &metrics).await?;
-    let (waiting, resume) = (schedule.len(), Arc::new(Notify::new()));
-    let (searcher, feeder) = open_search(&readers, &data_dir)?;
-    if let Some((index, reader)) = feeder {
-        search_index::Feeder { reader, index, recorder: recorder.clone(), shutdown: shutdown.clone() }.start();
-    }
-
-    let reader = open_reader(&readers, &data_dir)?;
-    let recent_triggers = recent_triggers(&reader, config.dispatch.retry, clock.now()).await;
-    let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
-        config: config.dispatch,
-        upstream: Arc::clone(&upstream),
-        recorder: recorder.clone(),
-        reader,
-        clock,
-        metrics: Arc::clone(&metrics),
-        schedule,
-        recent_triggers,
-        committed,
-        resume: Arc::clone(&resume),
-    });
-    let dispatcher = tokio::spawn(dispatcher.run(shutdown.clone(), DRAIN));
+    let opened = shared.open_journal(&config, lock).await?;
+    let (waiting, recorder) = (opened.schedule.len(), opened.recorder);
+    let searcher = shared.open_search(&readers, &config.journal.data_dir, &recorder)?;
+    let reader = open_reader(&readers, &config.journal.data_dir)?;
+    let (dispatcher, watched) = shared.deliver(&config, &recorder, reader, opened.schedule, opened.committed).await;
 
     let sources = config.sources.iter().map(|source| source.name.to_string()).collect();
     let entries = config.sources.iter().map(source_entry).chain(config.confirmations.iter().map(confirmation_entry));
-    let entries = entries.collect();
-    let (bodies, confirmations) = (config.listen.bodies, config.confirmations);
-    let metrics_of = Arc::clone(&metrics);
-    let ingest =
-        Ingest::new(config.sources, confirmations, bodies, recorder.clone(), metrics_of, clock, shutdown.clone());
-    metrics.configured(clock.now().wall);
-    let in_force = reload::InForce {
-        ingest: ingest.clone(),
-        served,
-        record,
-        upstream: Arc::clone(&upstream),
-        resume: Arc::clone(&resume),
-        metrics: Arc::clone(&metrics),
-        filters: watch::Sender::new(config.filters),
-        state: watch::Sender::new(Reload::started(clock.now().wall)),
-        self_check: watch::Sender::new(config.self_check.map(|section| section.settings)),
-        shutdown: shutdown.clone(),
-    };
+    let (entries, upstream_proxy) = (entries.collect(), shown_proxy(&config.upstream.way.route));
+    let ingest = shared.ingest(config.sources, config.confirmations, config.listen.bodies, &recorder);
+    let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
+    let in_force = shared.in_force(&ingest, (served, record), config.filters, config.self_check);
     let report = watch::Sender::new(None);
     let view = admin::View {
         recorder: recorder.clone(),
         ingest: ingest.clone(),
         journal: admin::JournalView::new(searcher),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(&shared.metrics),
         certificates,
         missing_files: watch.missing(),
         upstream_status: watched.upstream_status,
@@ -159,38 +131,144 @@ pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartErr
         self_check: report.subscribe(),
         sources,
         entries,
-        upstream,
+        upstream: Arc::clone(&shared.upstream),
         upstream_proxy: upstream_proxy.clone(),
         started,
     };
-    let check =
-        SelfCheck { ingest: ingest.clone(), metrics: Arc::clone(&metrics), clock, report, shutdown: shutdown.clone() };
-    check.start(in_force.self_check.subscribe());
-    let listener = serve_senders(
-        listen_socket,
-        listen_tls,
-        (config.listen.addresses, config.listen.limits),
-        ingest,
-        metrics,
-        shutdown.clone(),
-    );
-    let listener = tokio::spawn(listener);
-    let access = admin::Access {
-        token: config.admin.token,
-        hosts: config.admin.hosts.into(),
-        addresses: server::Addresses { trusted_proxies: config.admin.trusted_proxies, proxy_protocol: false },
-    };
-    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access, view, shutdown.clone()));
-    watch_secrets(config.secret_files, resume, shutdown.clone());
-    watch.start(shutdown.clone());
-    if let Some(admin::ShownProxy { url, named_by }) = upstream_proxy {
-        tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
-    }
-    tracing::info!(
-        version = VERSION, commit = COMMIT, %listen, %admin, upstream = upstream_url, waiting,
-        "gander takes events"
-    );
+    let (metrics, shutdown) = (|| Arc::clone(&shared.metrics), || shared.shutdown.clone());
+    SelfCheck { ingest: ingest.clone(), metrics: metrics(), clock: shared.clock, report, shutdown: shutdown() }
+        .start(in_force.self_check.subscribe());
+    let limits = (config.listen.addresses, config.listen.limits);
+    let listener = tokio::spawn(serve_senders(listen_socket, listen_tls, limits, ingest, metrics(), shutdown()));
+    let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access(config.admin), view, shutdown()));
+    watch_secrets(config.secret_files, Arc::clone(&shared.resume), shutdown());
+    watch.start(shutdown());
+    shared.tell_start(listen, admin, upstream_proxy, waiting);
+    let (shutdown, recorder_end) = (shared.shutdown, opened.recorder_end);
     Ok(Running { listen, admin, shutdown, listener, admin_listener, dispatcher, recorder, recorder_end, in_force })
+}
+
+impl Shared {
+    fn new(config: &Config) -> Result<Shared, StartError> {
+        let from = config.sources.iter().map(|source| (Arc::clone(&source.name), source.from.clone()));
+        let upstream = Arc::new(Upstream::new(config.upstream.clone(), from).map_err(StartError::Tls)?);
+        let (metrics, resume) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
+        Ok(Shared { clock: Clock::start(), shutdown: Shutdown::new(), metrics, upstream, resume })
+    }
+
+    /// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
+    async fn open_journal(&self, config: &Config, lock: Lock) -> Result<Opened, StartError> {
+        let clock = self.clock;
+        let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
+        let parts = RecorderParts {
+            journal: config.journal.clone(),
+            lock,
+            dedup: config.dedup,
+            superseded: config.dispatch.superseded,
+            clock,
+            metrics: Arc::clone(&self.metrics),
+            committed: commits_sender,
+        };
+        let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
+        let (recorder, thread, schedule) = blocking(move || {
+            let now = clock.now();
+            let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
+                dispatcher::restore(&mut schedule, &event, tried, retry, now);
+            })?;
+            dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
+            Ok((recorder, thread, schedule))
+        })
+        .await
+        .map_err(StartError::Journal)?;
+        Ok(Opened { recorder, recorder_end: run_recorder(thread)?, schedule, committed })
+    }
+
+    /// A reader that searches with the index, which is kept up to date from now on.
+    fn open_search(
+        &self,
+        readers: &Arc<Readers>,
+        data_dir: &Path,
+        recorder: &Recorder,
+    ) -> Result<Arc<Reader>, StartError> {
+        let unreadable = |error| unreadable(data_dir, &error);
+        let searcher = Reader::beside(readers).map_err(unreadable)?;
+        let Some(index) = searcher.search_index().map_err(unreadable)?.map(Arc::new) else {
+            return Ok(Arc::new(searcher));
+        };
+        let searcher = Arc::new(searcher.searching_in(Arc::clone(&index)));
+        let (reader, recorder, shutdown) = (open_reader(readers, data_dir)?, recorder.clone(), self.shutdown.clone());
+        search_index::Feeder { reader, index, recorder, shutdown }.start();
+        Ok(searcher)
+    }
+
+    /// Starts the dispatcher over what waits.
+    async fn deliver(
+        &self,
+        config: &Config,
+        recorder: &Recorder,
+        reader: Arc<Reader>,
+        schedule: Schedule,
+        committed: mpsc::Receiver<Committed>,
+    ) -> (JoinHandle<()>, dispatcher::Watched) {
+        let recent_triggers = recent_triggers(&reader, config.dispatch.retry, self.clock.now()).await;
+        let (dispatcher, watched) = Dispatcher::new(dispatcher::Parts {
+            config: config.dispatch,
+            upstream: Arc::clone(&self.upstream),
+            recorder: recorder.clone(),
+            reader,
+            clock: self.clock,
+            metrics: Arc::clone(&self.metrics),
+            schedule,
+            recent_triggers,
+            committed,
+            resume: Arc::clone(&self.resume),
+        });
+        (tokio::spawn(dispatcher.run(self.shutdown.clone(), DRAIN)), watched)
+    }
+
+    fn ingest(
+        &self,
+        sources: Vec<SourceConfig>,
+        confirmations: Vec<ConfirmationSource>,
+        bodies: BodyLimits,
+        recorder: &Recorder,
+    ) -> Ingest {
+        let (metrics, shutdown) = (Arc::clone(&self.metrics), self.shutdown.clone());
+        Ingest::new(sources, confirmations, bodies, recorder.clone(), metrics, self.clock, shutdown)
+    }
+
+    /// The parts that a reload exchanges, as the start has them.
+    fn in_force(
+        &self,
+        ingest: &Ingest,
+        (served, record): (Vec<Arc<tls::Served>>, tls::Record),
+        filters: FiltersBeside,
+        self_check: Option<SelfCheckSection>,
+    ) -> reload::InForce {
+        let now = self.clock.now().wall;
+        self.metrics.configured(now);
+        reload::InForce {
+            ingest: ingest.clone(),
+            served,
+            record,
+            upstream: Arc::clone(&self.upstream),
+            resume: Arc::clone(&self.resume),
+            metrics: Arc::clone(&self.metrics),
+            filters: watch::Sender::new(filters),
+            state: watch::Sender::new(Reload::started(now)),
+            self_check: watch::Sender::new(self_check.map(|section| section.settings)),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Logs that events are taken, where, and how they go on.
+    fn tell_start(&self, listen: SocketAddr, admin: SocketAddr, proxy: Option<admin::ShownProxy>, waiting: usize) {
+        if let Some(admin::ShownProxy { url, named_by }) = proxy {
+            tracing::info!(proxy = url, named_by, "deliveries go through a proxy");
+        }
+        let upstream = self.upstream.shown_url();
+        tracing::info!(version = VERSION, commit = COMMIT, %listen, %admin, upstream, waiting, "gander takes events");
+    }
 }
 
 impl Running {
@@ -250,35 +328,6 @@ struct Opened {
     committed: mpsc::Receiver<Committed>,
 }
 
-/// The search index, and the connection from which it is fed.
-type Indexing = (Arc<SearchIndex>, Arc<Reader>);
-
-/// Opens the journal, fills the schedule with what waits in it, and starts the recorder.
-async fn open_journal(config: &Config, lock: Lock, clock: Clock, metrics: &Arc<Metrics>) -> Result<Opened, StartError> {
-    let (commits_sender, committed) = mpsc::channel(COMMITS_MAX);
-    let parts = RecorderParts {
-        journal: config.journal.clone(),
-        lock,
-        dedup: config.dedup,
-        superseded: config.dispatch.superseded,
-        clock,
-        metrics: Arc::clone(metrics),
-        committed: commits_sender,
-    };
-    let (mut schedule, retry) = (Schedule::new(config.dispatch.limits()), config.dispatch.retry);
-    let (recorder, thread, schedule) = blocking(move || {
-        let now = clock.now();
-        let (recorder, thread) = RecorderThread::open(parts, |event, tried| {
-            dispatcher::restore(&mut schedule, &event, tried, retry, now);
-        })?;
-        dispatcher::restore_holds(&mut schedule, &recorder.holds(), recorder.sources(), now);
-        Ok((recorder, thread, schedule))
-    })
-    .await
-    .map_err(StartError::Journal)?;
-    Ok(Opened { recorder, recorder_end: run_recorder(thread)?, schedule, committed })
-}
-
 /// Takes requests of senders until the stop, and waits for those that are under way.
 async fn serve_senders(
     socket: TcpListener,
@@ -311,6 +360,15 @@ fn source_entry(source: &SourceConfig) -> SourceEntry {
 fn confirmation_entry(source: &ConfirmationSource) -> SourceEntry {
     let allow_from = source.allow_from.iter().map(ToString::to_string).collect();
     SourceEntry::new(&source.name, None, &source.auth, source.accept.form, allow_from).of_confirmations()
+}
+
+/// The ways in which the admin listener lets requests in.
+fn access(config: admin::Config) -> admin::Access {
+    admin::Access {
+        token: config.token,
+        hosts: config.hosts.into(),
+        addresses: server::Addresses { trusted_proxies: config.trusted_proxies, proxy_protocol: false },
+    }
 }
 
 /// Binds a socket, unless it is bound; returns its address, too, with the actual port.
@@ -396,17 +454,6 @@ async fn recent_triggers(reader: &Arc<Reader>, retry: retry::Settings, now: Now)
         Err(_) => {}
     }
     RecentTriggers::new(retry.unresolved.over)
-}
-
-/// A reader that searches with the index, and what keeps that up to date: the index and a reader of its own.
-fn open_search(readers: &Arc<Readers>, data_dir: &Path) -> Result<(Arc<Reader>, Option<Indexing>), StartError> {
-    let unreadable = |error| unreadable(data_dir, &error);
-    let reader = Reader::beside(readers).map_err(unreadable)?;
-    let Some(index) = reader.search_index().map_err(unreadable)?.map(Arc::new) else {
-        return Ok((Arc::new(reader), None));
-    };
-    let searcher = Arc::new(reader.searching_in(Arc::clone(&index)));
-    Ok((searcher, Some((index, open_reader(readers, data_dir)?))))
 }
 
 fn open_reader(readers: &Arc<Readers>, data_dir: &Path) -> Result<Arc<Reader>, StartError> {
