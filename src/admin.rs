@@ -157,8 +157,11 @@ struct State {
 /// The API as a service of the server.
 struct Api {
     router: Router,
+    state: State,
     /// Places of requests beside probes. A request has its place until its answer has been handed over.
     places: Arc<Semaphore>,
+    /// Places of their own for those who did not show what lets them in.
+    strangers: Arc<Semaphore>,
 }
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins.
@@ -182,7 +185,12 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         shutdown: shutdown.clone(),
     };
     let observer = Observer::of_operators(Arc::clone(&state.view.metrics));
-    let api = Arc::new(Api { router: router(state), places: Arc::new(Semaphore::new(REQUESTS_MAX)) });
+    let api = Arc::new(Api {
+        router: router(state.clone()),
+        state,
+        places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+    });
     let served = server::serve(socket, tls, addresses, LIMITS, api, observer, shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
@@ -190,7 +198,8 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
 impl Service for Api {
     fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Answering {
         let is_probe = guard::PROBES.contains(&request.uri().path());
-        let place = if is_probe { None } else { Arc::clone(&self.places).try_acquire_owned().ok() };
+        let places = if guard::is_let_in(&self.state, &request, &peer) { &self.places } else { &self.strangers };
+        let place = if is_probe { None } else { Arc::clone(places).try_acquire_owned().ok() };
         if place.is_none() && !is_probe {
             let full = problem::document(StatusCode::SERVICE_UNAVAILABLE, NO_PLACE, &[]);
             return Box::pin(async move { full.map(AnswerBody::from) });
@@ -259,9 +268,11 @@ fn router(state: State) -> Router {
         .with_state(state)
 }
 
+/// Requests of strangers that are answered at once: the sign-in page with its parts, and refusals.
+const STRANGERS_MAX: usize = 8;
 /// Requests beside probes that are answered at once. The other connections have none in flight, and the one of them that
 /// achieved nothing for longest gives way to a new one: a probe always gets through.
-const REQUESTS_MAX: usize = LIMITS.connections_max - PROBES_RESERVED;
+const REQUESTS_MAX: usize = LIMITS.connections_max - PROBES_RESERVED - STRANGERS_MAX;
 /// More than probe at once, with such as have only just connected.
 const PROBES_RESERVED: usize = 32;
 const NO_PLACE: &str = "too many requests are being answered here, and the rest is for probes: ask again in a while";

@@ -11,6 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
+use hyper::body::Incoming;
 
 use super::State;
 use super::problem::problem;
@@ -32,14 +33,15 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     response
 }
 
-/// Marks the answer to a token that is not right, so that guesses are answered slowly. Not of probes: one that kept a
-/// token from before a change would be answered too late, and end the relay.
+/// Marks the answer that refuses a token that is not right, so that guesses are answered slowly. What anybody may ask for
+/// is no guess, whatever else a proxy before the page put into the header. Nor is a probe: one that kept a token from
+/// before a change would be answered too late, and end the relay.
 pub(super) async fn failed_attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     let guessed = request.headers().contains_key(AUTHORIZATION)
         && !PROBES.contains(&request.uri().path())
         && !shows_token(&state, request.headers());
     let mut response = next.run(request).await;
-    if guessed {
+    if guessed && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         response.extensions_mut().insert(FailedAttempt);
     }
     response
@@ -58,6 +60,11 @@ pub(super) fn may_see_details(state: &State, request: &Request) -> bool {
     shows_certificate(request.extensions())
         && shows_token(state, request.headers())
         && (state.access.token.is_some() || state.bound.ip().is_loopback())
+}
+
+/// A request is of one whom the page and the API let in.
+pub(super) fn is_let_in(state: &State, request: &http::Request<Incoming>, peer: &Peer) -> bool {
+    peer.certificate != ClientCertificate::Missing && shows_token(state, request.headers())
 }
 
 fn shows_certificate(extensions: &Extensions) -> bool {

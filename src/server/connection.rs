@@ -145,9 +145,7 @@ impl Server {
         let exchanges = tls.exchanges();
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
-                // Only now, so that who says nothing keeps nobody waiting.
-                let _turn = slot.handshake().await;
-                return TlsAcceptor::from(tls.current()).accept(stream).await;
+                return slot.in_turns(TlsAcceptor::from(tls.current()).accept(stream)).await;
             }
             plain_http::answer(WatchedStream::new(stream, Arc::clone(deadlines), None)).await?;
             Err(plain_http::no_handshake())
