@@ -39,7 +39,6 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
@@ -60,7 +59,7 @@ use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::self_check;
-use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, RequestBody, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -188,7 +187,7 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
 }
 
 impl Service for Api {
-    fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Answering {
+    fn answer(self: Arc<Self>, mut request: Request<RequestBody>, peer: Peer) -> Answering {
         let is_probe = guard::PROBES.contains(&request.uri().path());
         let place = if is_probe { None } else { Arc::clone(&self.places).try_acquire_owned().ok() };
         if place.is_none() && !is_probe {
@@ -255,7 +254,7 @@ fn router(state: State) -> Router {
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), guard::same_site))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::failed_attempts))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::attempts))
         .with_state(state)
 }
 

@@ -16,6 +16,7 @@ mod observer;
 mod plain_http;
 mod proxy_header;
 mod proxy_protocol;
+mod request_body;
 mod retirement;
 mod service;
 mod shares;
@@ -42,7 +43,10 @@ use slow_answers::SlowAnswers;
 pub use addresses::{Addresses, Doubt, Origin};
 pub use observer::Observer;
 pub use proxy_header::{LOCAL as LOCAL_PROXY_HEADER, Progress, parse as parse_proxy_header};
-pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service};
+pub use request_body::RequestBody;
+pub use service::{
+    AnswerBody, Answering, Authenticated, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service,
+};
 pub use shares::Holder;
 
 /// The number of connections that a listener serves, and the time that each may take for each step.

@@ -16,7 +16,7 @@ use super::State;
 use super::problem::problem;
 use crate::credential::{Credential, RequestHead};
 use crate::secret::Secret;
-use crate::server::{ClientCertificate, FailedAttempt, Peer};
+use crate::server::{Authenticated, ClientCertificate, FailedAttempt, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
 /// the operator wrote out that it is not.
@@ -32,13 +32,16 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     response
 }
 
-/// Marks the answer to a token that is not right, so that guesses are answered slowly. Not of probes: one that kept a
-/// token from before a change would be answered too late, and end the relay.
-pub(super) async fn failed_attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let guessed = request.headers().contains_key(AUTHORIZATION)
-        && !PROBES.contains(&request.uri().path())
-        && !shows_token(&state, request.headers());
+/// Marks the answer to whoever shows what is asked for, and that to a token that is not right, so that guesses are answered
+/// slowly. Not of probes: one that kept a token from before a change would be answered too late, and end the relay.
+pub(super) async fn attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let is_shown = shows_token(&state, request.headers());
+    let authenticated = is_shown && shows_certificate(request.extensions());
+    let guessed = request.headers().contains_key(AUTHORIZATION) && !PROBES.contains(&request.uri().path()) && !is_shown;
     let mut response = next.run(request).await;
+    if authenticated {
+        response.extensions_mut().insert(Authenticated);
+    }
     if guessed {
         response.extensions_mut().insert(FailedAttempt);
     }
