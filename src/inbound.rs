@@ -311,7 +311,8 @@ impl Shared {
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         let response = response::recorded(&replies, batch, preferred.and(wait), &about.id);
-        if let Some(message) = message.filter(|_| response.status().is_success()) {
+        // One that became no event is decided again: the rules may be others then.
+        if let (Some(message), Some(_), true) = (message, first, response.status().is_success()) {
             source.seen.remember(message, first, self.clock.now().monotonic);
         }
         Ok(response)
