@@ -39,7 +39,6 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
@@ -60,7 +59,7 @@ use crate::journal::recorder::Recorder;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::self_check;
-use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Observer, Peer, RequestBody, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -157,8 +156,11 @@ struct State {
 /// The API as a service of the server.
 struct Api {
     router: Router,
+    state: State,
     /// Places of requests beside probes. A request has its place until its answer has been handed over.
     places: Arc<Semaphore>,
+    /// Places of their own for those who did not show what lets them in.
+    strangers: Arc<Semaphore>,
 }
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins.
@@ -182,15 +184,21 @@ pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: A
         shutdown: shutdown.clone(),
     };
     let observer = Observer::of_operators(Arc::clone(&state.view.metrics));
-    let api = Arc::new(Api { router: router(state), places: Arc::new(Semaphore::new(REQUESTS_MAX)) });
+    let api = Arc::new(Api {
+        router: router(state.clone()),
+        state,
+        places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+    });
     let served = server::serve(socket, tls, addresses, LIMITS, api, observer, shutdown);
     tokio::join!(served, history.follow(&seen, &stop));
 }
 
 impl Service for Api {
-    fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Answering {
+    fn answer(self: Arc<Self>, mut request: Request<RequestBody>, peer: Peer) -> Answering {
         let is_probe = guard::PROBES.contains(&request.uri().path());
-        let place = if is_probe { None } else { Arc::clone(&self.places).try_acquire_owned().ok() };
+        let places = if guard::is_let_in(&self.state, &request, &peer) { &self.places } else { &self.strangers };
+        let place = if is_probe { None } else { Arc::clone(places).try_acquire_owned().ok() };
         if place.is_none() && !is_probe {
             let full = problem::document(StatusCode::SERVICE_UNAVAILABLE, NO_PLACE, &[]);
             return Box::pin(async move { full.map(AnswerBody::from) });
@@ -255,13 +263,15 @@ fn router(state: State) -> Router {
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(middleware::from_fn_with_state(state.clone(), guard::same_site))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::failed_attempts))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::attempts))
         .with_state(state)
 }
 
+/// Requests of strangers that are answered at once: the sign-in page with its parts, and refusals.
+const STRANGERS_MAX: usize = 8;
 /// Requests beside probes that are answered at once. The other connections have none in flight, and the one of them that
 /// achieved nothing for longest gives way to a new one: a probe always gets through.
-const REQUESTS_MAX: usize = LIMITS.connections_max - PROBES_RESERVED;
+const REQUESTS_MAX: usize = LIMITS.connections_max - PROBES_RESERVED - STRANGERS_MAX;
 /// More than probe at once, with such as have only just connected.
 const PROBES_RESERVED: usize = 32;
 const NO_PLACE: &str = "too many requests are being answered here, and the rest is for probes: ask again in a while";

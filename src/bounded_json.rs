@@ -1,8 +1,8 @@
 //! Reads JSON into a tree that takes at most ten times the memory of the payload.
 //!
 //! A value takes 72 bytes, a member of an object some 115, however short its text: `[0,0,…]` would become 76 times as
-//! large. So the containers of a text are counted before it is read, which costs a tenth of the reading, gives each its
-//! exact size at once, and says at which byte the room ends. A short text has more room than it can take, and is read
+//! large. So the containers of a text are counted before it is read, which gives each its exact
+//! size at once, and says at which byte the room ends. A short text has more room than it can take, and is read
 //! without.
 
 use std::fmt;

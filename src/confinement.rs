@@ -155,7 +155,8 @@ fn denied() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError
     Ok(rules)
 }
 
-/// The directories of these files: by the names that they were given, and by those that links lead to now.
+/// The directories of these files: by the names that they were given, and by those that links lead to now; and the
+/// directories of the links on the way, which may lead elsewhere later.
 pub fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
     let above = |file: &Path| match file.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
@@ -163,8 +164,10 @@ pub fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf
     };
     let mut directories: Vec<_> = files
         .into_iter()
-        .flat_map(|file| [above(file), file.canonicalize().ok().and_then(|file| above(&file))])
-        .flatten()
+        .flat_map(|file| {
+            let links = file.ancestors().filter(|part| part.is_symlink()).filter_map(above);
+            [above(file), file.canonicalize().ok().and_then(|file| above(&file))].into_iter().flatten().chain(links)
+        })
         .collect();
     directories.sort();
     directories.dedup();

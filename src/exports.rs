@@ -98,7 +98,7 @@ pub mod secret {
 pub mod server {
     pub use crate::server::{
         Addresses, AnswerBody, Answering, BadHead, BoxError, LOCAL_PROXY_HEADER, Limits, Observer, Origin, Peer,
-        Progress, Service, parse_proxy_header, serve,
+        Progress, RequestBody, Service, parse_proxy_header, serve,
     };
 }
 pub mod shutdown {

@@ -38,7 +38,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug_span, field};
@@ -50,7 +49,7 @@ use crate::journal::recorder::{Entry, PendingSettlement, Recorded, Recorder, Sub
 use crate::lenient_json::JsonReading;
 use crate::metrics::Metrics;
 use crate::rules::{Context, Decision, RuleSet};
-use crate::server::{self, AnswerBody, Answering, BadHead, Holder, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, Authenticated, BadHead, Holder, Peer, RequestBody, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -196,7 +195,7 @@ impl Ingest {
         self.0.draining.wait().await;
     }
 
-    async fn take_request(&self, request: Request<Incoming>, peer: Peer) -> Response<Bytes> {
+    async fn take_request(&self, request: Request<RequestBody>, peer: Peer) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let about = RequestMetadata::now(Some(&head.headers));
         let span = debug_span!(
@@ -219,7 +218,7 @@ impl Ingest {
 }
 
 impl Service for Ingest {
-    fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering {
+    fn answer(self: Arc<Self>, request: Request<RequestBody>, peer: Peer) -> Answering {
         Box::pin(async move { self.take_request(request, peer).await.map(AnswerBody::from) })
     }
 
@@ -251,10 +250,12 @@ impl Shared {
         };
         let source = &admitted.source().name;
         Span::current().record("source", &**source);
-        match self.take_admitted(&admitted, head, upload, about).await {
-            Ok(response) => response,
-            Err(refused) => self.refuse(&refused, Some(source), peer, about),
+        let taken = self.take_admitted(&admitted, head, upload, about).await;
+        let mut response = taken.unwrap_or_else(|refused| self.refuse(&refused, Some(source), peer, about));
+        if admitted.is_authenticated() {
+            response.extensions_mut().insert(Authenticated);
         }
+        response
     }
 
     /// The way of an admitted request, from its body to its response.
@@ -311,7 +312,8 @@ impl Shared {
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         let response = response::recorded(&replies, batch, preferred.and(wait), &about.id);
-        if let Some(message) = message.filter(|_| response.status().is_success()) {
+        // One that became no event is decided again: the rules may be others then.
+        if let (Some(message), Some(_), true) = (message, first, response.status().is_success()) {
             source.seen.remember(message, first, self.clock.now().monotonic);
         }
         Ok(response)

@@ -9,6 +9,8 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::ptr;
 
+use rustix::net::sockopt::socket_acceptconn;
+
 /// Listening sockets that a service manager bound (sd_listen_fds(3)).
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -16,16 +18,15 @@ pub struct Sockets {
     pub admin: Option<TcpListener>,
 }
 
-/// Takes the sockets; call it once. One that is named `admin` (`FileDescriptorName=`) is for `admin.address`; of the
-/// others the first is for `listen.address` and a second for `admin.address`.
+/// Takes the sockets; call it once. One that is named `admin` (`FileDescriptorName=`) is for `admin.address`, another one
+/// for `listen.address`.
 pub fn sockets() -> io::Result<Sockets> {
     let (mut sockets, named) = (Sockets::default(), sd_notify::listen_fds_with_names()?);
     for (descriptor, name) in named {
         let place = match &mut sockets {
             Sockets { admin: admin @ None, .. } if name == ADMIN => admin,
             Sockets { listen: listen @ None, .. } if name != ADMIN => listen,
-            Sockets { admin: admin @ None, .. } => admin,
-            _ => return Err(io::Error::other("there are more sockets than `listen.address` and `admin.address`")),
+            _ => return Err(io::Error::other(TOO_MANY)),
         };
         *place = Some(take_socket(descriptor)?);
     }
@@ -36,8 +37,9 @@ fn take_socket(descriptor: RawFd) -> io::Result<TcpListener> {
     // SAFETY: the service manager handed the descriptor over to this process, and nothing else here takes it.
     #[allow(unsafe_code, reason = "a descriptor by its number has no owner yet")]
     let socket = unsafe { TcpListener::from_raw_fd(descriptor) };
-    // Of another kind it has no such address.
-    socket.local_addr()?;
+    if !socket_acceptconn(&socket)? {
+        return Err(io::Error::other(format!("descriptor {descriptor} is no listening socket")));
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -71,5 +73,7 @@ pub fn set_variable_if_missing(name: &str, value: &OsStr) {
     }
 }
 
+const TOO_MANY: &str = "there is more than one for `listen.address` or for `admin.address`; \
+                        the latter's is named by FileDescriptorName=admin";
 /// The name of the socket for `admin.address`.
 const ADMIN: &str = "admin";

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -362,6 +362,25 @@ fn confirmation_entry(source: &ConfirmationSource) -> SourceEntry {
     SourceEntry::new(&source.name, None, &source.auth, source.accept.form, allow_from).of_confirmations()
 }
 
+/// Listens with a queue in the kernel that bears a storm of new connections: where it overflows, a peer tries again only
+/// after a second, then three, then seven.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As after a restart, where connections of before are still in the kernel's books.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes a socket that the service manager bound. What the configuration was checked for is its own address.
+fn inherited(socket: std::net::TcpListener, configured: SocketAddr) -> std::io::Result<TcpListener> {
+    let bound = socket.local_addr()?;
+    if bound.ip() != configured.ip() || ![0, bound.port()].contains(&configured.port()) {
+        return Err(std::io::Error::other(format!("the service manager bound {bound} for it: write the same in both")));
+    }
+    TcpListener::from_std(socket)
+}
+
 /// The ways in which the admin listener lets requests in.
 fn access(config: admin::Config) -> admin::Access {
     admin::Access {
@@ -379,8 +398,8 @@ async fn bind(
 ) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |error| StartError::Bind { key, address, error };
     let socket = match bound {
-        Some(bound) => TcpListener::from_std(bound).map_err(failed)?,
-        None => TcpListener::bind(address).await.map_err(failed)?,
+        Some(bound) => inherited(bound, address).map_err(failed)?,
+        None => listen(address).map_err(failed)?,
     };
     let bound = socket.local_addr().map_err(failed)?;
     Ok((socket, bound))
@@ -536,6 +555,8 @@ pub fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
     }
 }
 
+/// The kernel takes less where net.core.somaxconn is less.
+const BACKLOG: u32 = 4_096;
 /// Group commits waiting for the dispatcher, which handles one in microseconds.
 const COMMITS_MAX: usize = 4;
 /// The limit for a stop without the log, whose last lines may take two seconds more: orchestrators usually grant

@@ -16,6 +16,7 @@ mod observer;
 mod plain_http;
 mod proxy_header;
 mod proxy_protocol;
+mod request_body;
 mod retirement;
 mod service;
 mod shares;
@@ -23,8 +24,8 @@ mod slow_answers;
 mod stream;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
@@ -36,13 +37,16 @@ use crate::shutdown::Shutdown;
 use crate::tls;
 
 use connection::{End, Server};
-use connection_table::{ConnectionTable, Slot};
+use connection_table::{ConnectionTable, Room, Slot};
 use slow_answers::SlowAnswers;
 
 pub use addresses::{Addresses, Doubt, Origin};
 pub use observer::Observer;
 pub use proxy_header::{LOCAL as LOCAL_PROXY_HEADER, Progress, parse as parse_proxy_header};
-pub use service::{AnswerBody, Answering, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service};
+pub use request_body::RequestBody;
+pub use service::{
+    AnswerBody, Answering, Authenticated, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service,
+};
 pub use shares::Holder;
 
 /// The number of connections that a listener serves, and the time that each may take for each step.
@@ -79,7 +83,7 @@ pub async fn serve(
     let (tasks, observer) = (TaskTracker::new(), Arc::new(observer));
     let slow_answers = SlowAnswers::new(observer.attempts(), shutdown.clone());
     let mut accepting = Accepting {
-        table: ConnectionTable::new(affordable(limits.connections_max, &observer), limits),
+        table: Table::new(ConnectionTable::new(affordable(limits.connections_max, &observer), limits)),
         server: Arc::new(Server::new(tls, addresses, limits, service, slow_answers, tasks.clone(), shutdown.clone())),
         waiting: Vec::new(),
         full: None,
@@ -94,7 +98,7 @@ pub async fn serve(
     tasks.close();
     if tokio::time::timeout(limits.drain_timeout, tasks.wait()).await.is_err() {
         accepting.observer.drain_timed_out(tasks.len());
-        accepting.table.close_all();
+        accepting.table.lock().close_all();
         tasks.wait().await;
     }
 }
@@ -116,7 +120,7 @@ fn affordable(wished: usize, observer: &Observer) -> usize {
 /// The accept loop.
 struct Accepting {
     server: Arc<Server>,
-    table: ConnectionTable,
+    table: Table,
     /// Connections that wait for a slot, in the order in which they came.
     waiting: Vec<Newcomer>,
     /// When the limit was last met.
@@ -124,6 +128,10 @@ struct Accepting {
     observer: Arc<Observer>,
     tasks: TaskTracker,
 }
+
+/// The table, which a connection needs too, once the PROXY protocol told whose it is.
+#[derive(Clone)]
+struct Table(Arc<Mutex<ConnectionTable>>);
 
 /// A connection that has no slot yet.
 struct Newcomer {
@@ -137,11 +145,13 @@ impl Accepting {
         let mut failing = None;
         loop {
             // Also while some wait for a slot: one that comes later may hold less, and goes first. But who gave way ends
-            // within milliseconds, which the kernel's queue bears.
-            let is_room_due = self.waiting.len() >= WAITING_MAX && self.table.is_closing();
+            // as soon as its task runs, within milliseconds and whatever its peer does, which the kernel's queue bears.
+            // Each slot that comes free is one of the waiting less, so that the next is taken from that queue.
+            let is_room_due = self.waiting.len() >= WAITING_MAX && self.table.lock().is_closing();
+            let freed = self.table.lock().freed();
             let accepted = tokio::select! {
                 biased;
-                () = self.table.freed(), if !self.waiting.is_empty() => None,
+                () = freed, if !self.waiting.is_empty() => None,
                 accepted = socket.accept(), if !is_room_due => Some(accepted),
                 () = tokio::time::sleep(LOOK_AGAIN), if !self.waiting.is_empty() => None,
             };
@@ -150,7 +160,8 @@ impl Accepting {
                     if failing.take().is_some() {
                         self.observer.accepts_again();
                     }
-                    self.arrive(Newcomer { stream, address, holder: self.holder_of(address.ip()) });
+                    let holder = self.server.addresses.holder_of_socket(address.ip());
+                    self.arrive(Newcomer { stream, address, holder });
                 }
                 // The peer went away before we came to it.
                 Some(Err(error)) if is_about_one_connection(&error) => {}
@@ -176,7 +187,7 @@ impl Accepting {
             return;
         };
         while let Ok((stream, address)) = socket.accept()
-            && let Some(slot) = self.table.take(self.holder_of(address.ip()))
+            && let Some(slot) = self.take(self.server.addresses.holder_of_socket(address.ip()))
         {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
@@ -188,13 +199,9 @@ impl Accepting {
     /// Puts a newcomer among those that wait, unless its address has all that it may have and all of that is of use.
     fn arrive(&mut self, newcomer: Newcomer) {
         let waiting = self.waiting.iter().filter(|other| other.holder == newcomer.holder).count();
-        if self.table.has_all(newcomer.holder, waiting) {
-            if !self.table.evict_of(newcomer.holder) {
-                return self.observer.refused("address_limit");
-            }
-            self.observer.refused("evicted");
+        if self.table.make_room(newcomer.holder, waiting, &self.observer) {
+            self.waiting.push(newcomer);
         }
-        self.waiting.push(newcomer);
     }
 
     /// Serves those that wait, as far as there are slots, and makes room for the others.
@@ -206,7 +213,7 @@ impl Accepting {
         }
         self.evict(self.waiting[next].holder, self.waiting.len());
         if self.waiting.len() > WAITING_MAX
-            && !self.table.is_closing()
+            && !self.table.lock().is_closing()
             && let Some(most) = (0..self.waiting.len()).max_by_key(|at| (self.holds(*at), *at))
         {
             self.waiting.remove(most);
@@ -216,35 +223,35 @@ impl Accepting {
 
     fn fill_slots(&mut self) {
         while let Some(next) = self.next()
-            && let Some(slot) = self.table.take(self.waiting[next].holder)
+            && let Some(slot) = self.take(self.waiting[next].holder)
         {
             let Newcomer { stream, address, .. } = self.waiting.remove(next);
             self.serve(slot, stream, address);
         }
     }
 
+    fn take(&self, holder: Option<Holder>) -> Option<Slot> {
+        self.table.lock().take(holder)
+    }
+
     /// The place of the newcomer that is next: the first of the address that holds least.
     fn next(&self) -> Option<usize> {
-        (0..self.waiting.len()).min_by_key(|at| (self.table.count(self.waiting[*at].holder), *at))
+        let table = self.table.lock();
+        (0..self.waiting.len()).min_by_key(|at| (table.count(self.waiting[*at].holder), *at))
     }
 
     /// The connections of a newcomer's address, and its newcomers.
     fn holds(&self, at: usize) -> usize {
         let holder = self.waiting[at].holder;
         let waiting = self.waiting.iter().filter(|other| other.holder == holder && holder.is_some()).count();
-        self.table.count(holder) + waiting
+        self.table.lock().count(holder) + waiting
     }
 
     fn evict(&mut self, newcomer: Option<Holder>, wanted: usize) {
-        for _ in 0..self.table.evict(newcomer, wanted) {
+        let evicted = self.table.lock().evict(newcomer, wanted);
+        for _ in 0..evicted {
             self.observer.refused("evicted");
         }
-    }
-
-    /// The holder of a connection from this address; none where it is a proxy's, through which many senders come.
-    fn holder_of(&self, address: IpAddr) -> Option<Holder> {
-        let addresses = &self.server.addresses;
-        (!addresses.proxy_protocol && !addresses.is_trusted(address)).then(|| Holder::of(address))
     }
 
     fn serve(&self, slot: Slot, mut stream: TcpStream, address: SocketAddr) {
@@ -252,7 +259,8 @@ impl Accepting {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY");
         }
-        let (server, observer, open) = (Arc::clone(&self.server), Arc::clone(&self.observer), self.observer.opened());
+        let (server, table) = (Arc::clone(&self.server), self.table.clone());
+        let (observer, open) = (Arc::clone(&self.observer), self.observer.opened());
         self.tasks.spawn(async move {
             let mut peer = address.ip();
             let served = async {
@@ -261,12 +269,52 @@ impl Accepting {
                     Err(end) => return end,
                 };
                 peer = origin.address;
+                if let Some(holder) = server.addresses.holder(peer)
+                    && !table.count_for(&slot, holder, &observer)
+                {
+                    return End::Closed;
+                }
                 server.serve(stream, origin, &slot).await
             };
             let end = slot.close.run_until_cancelled(served).await.unwrap_or(End::Closed);
             observer.ended(&end, peer);
             drop((slot, open));
         });
+    }
+}
+
+impl Table {
+    fn new(table: ConnectionTable) -> Table {
+        Table(Arc::new(Mutex::new(table)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
+        // A panic while it is held leaves one connection uncounted at worst.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a connection for whose it is, if that was not known before; false where its address may have no more.
+    fn count_for(&self, slot: &Slot, holder: Holder, observer: &Observer) -> bool {
+        if slot.is_counted() {
+            return true;
+        }
+        let has_room = self.make_room(Some(holder), 0, observer);
+        if has_room {
+            self.lock().count_for(slot, holder);
+        }
+        has_room
+    }
+
+    /// Makes room for one more connection of an address, beside so many that wait for a slot; false where it may have no
+    /// more and all that it has is of use.
+    fn make_room(&self, holder: Option<Holder>, waiting: usize, observer: &Observer) -> bool {
+        let room = self.lock().room_of(holder, waiting, Instant::now());
+        match room {
+            Room::Free => {}
+            Room::Made => observer.refused("evicted"),
+            Room::No => observer.refused("address_limit"),
+        }
+        room != Room::No
     }
 }
 

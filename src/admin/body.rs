@@ -55,12 +55,12 @@ pub(super) async fn json_body(state: &State, request: Request, bytes_max: usize)
         let detail = "a command is sent with the header `Content-Type: application/json`";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    body(request, bytes_max).await
+    body(request, bytes_max, BODY_TIMEOUT).await
 }
 
-/// Reads a body, of at most so many bytes and for a while only.
-pub(super) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
+/// Reads a body, of at most so many bytes and for so long only.
+pub(super) async fn body(request: Request, bytes_max: usize, longest: Duration) -> Result<Bytes, Response> {
+    match tokio::time::timeout(longest, axum::body::to_bytes(request.into_body(), bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if !error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
             Err(problem(StatusCode::BAD_REQUEST, "the body of the request ended early, or its chunks are malformed"))
@@ -73,4 +73,5 @@ pub(super) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Re
     }
 }
 
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For what somebody sends who was let in.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);

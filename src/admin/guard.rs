@@ -16,7 +16,7 @@ use super::State;
 use super::problem::problem;
 use crate::credential::{Credential, RequestHead};
 use crate::secret::Secret;
-use crate::server::{ClientCertificate, FailedAttempt, Peer};
+use crate::server::{Authenticated, ClientCertificate, FailedAttempt, Peer};
 
 /// Lets in whoever shows the certificate and the token that are asked for. Where neither is, the address is loopback, or
 /// the operator wrote out that it is not.
@@ -32,14 +32,18 @@ pub(super) async fn authenticated(Extract(state): Extract<State>, request: Reque
     response
 }
 
-/// Marks the answer to a token that is not right, so that guesses are answered slowly. Not of probes: one that kept a
-/// token from before a change would be answered too late, and end the relay.
-pub(super) async fn failed_attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let guessed = request.headers().contains_key(AUTHORIZATION)
-        && !PROBES.contains(&request.uri().path())
-        && !shows_token(&state, request.headers());
+/// Marks the answer to whoever shows what is asked for, and the one that refuses a token that is not right, so that guesses
+/// are answered slowly. What anybody may ask for is no guess, whatever else a proxy before the page put into the header.
+/// Nor is a probe: one that kept a token from before a change would be answered too late, and end the relay.
+pub(super) async fn attempts(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let is_shown = shows_token(&state, request.headers());
+    let authenticated = is_shown && shows_certificate(request.extensions());
+    let guessed = request.headers().contains_key(AUTHORIZATION) && !PROBES.contains(&request.uri().path()) && !is_shown;
     let mut response = next.run(request).await;
-    if guessed {
+    if authenticated {
+        response.extensions_mut().insert(Authenticated);
+    }
+    if guessed && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         response.extensions_mut().insert(FailedAttempt);
     }
     response
@@ -58,6 +62,11 @@ pub(super) fn may_see_details(state: &State, request: &Request) -> bool {
     shows_certificate(request.extensions())
         && shows_token(state, request.headers())
         && (state.access.token.is_some() || state.bound.ip().is_loopback())
+}
+
+/// A request is of one whom the page and the API let in.
+pub(super) fn is_let_in<B>(state: &State, request: &http::Request<B>, peer: &Peer) -> bool {
+    peer.certificate != ClientCertificate::Missing && shows_token(state, request.headers())
 }
 
 fn shows_certificate(extensions: &Extensions) -> bool {

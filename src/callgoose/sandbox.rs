@@ -21,14 +21,13 @@ use std::time::Duration;
 use ::http::{Request, Response};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::callgoose::filters::Filters;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
+use crate::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, RequestBody, Service};
 use crate::shutdown::Shutdown;
 use crate::tls;
 
@@ -113,7 +112,7 @@ impl Shared {
 }
 
 impl Service for Shared {
-    fn answer(self: Arc<Self>, request: Request<Incoming>, _: Peer) -> Answering {
+    fn answer(self: Arc<Self>, request: Request<RequestBody>, _: Peer) -> Answering {
         Box::pin(async move { http::answer(&self, request).await.map(AnswerBody::from) })
     }
 

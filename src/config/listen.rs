@@ -36,7 +36,7 @@ impl Reader<'_> {
         let body_timeout = section.duration_within("body_timeout", WAIT, findings);
         let idle_timeout = section.duration_within("idle_timeout", WAIT, findings);
         let connection_age_max = section.duration_within("max_connection_age", AGE, findings);
-        let addresses = self.sender_addresses(tree, &mut section);
+        let addresses = self.sender_addresses(tree, &mut section, address);
         section.finish(&mut self.findings);
         Some(inbound::Config {
             address: address?,

@@ -1,6 +1,6 @@
 //! Networks: who may send, and the proxies before a listener.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -51,10 +51,26 @@ impl Reader<'_> {
         trusted
     }
 
-    /// How the addresses of senders are known.
-    pub(super) fn sender_addresses(&mut self, tree: &Node, section: &mut Fields<'_>) -> Addresses {
+    /// How the addresses of senders are known, who reach the relay at `listen`.
+    pub(super) fn sender_addresses(
+        &mut self,
+        tree: &Node,
+        section: &mut Fields<'_>,
+        listen: Option<SocketAddr>,
+    ) -> Addresses {
+        const KEY: &str = "proxy_protocol";
         let trusted_proxies = self.trusted_proxies(tree, section, "listen");
-        let proxy_protocol = section.choice("proxy_protocol", &PROXY_PROTOCOL, &mut self.findings).unwrap_or(false);
+        let (path, place) = (section.path_of(KEY), place_of(tree, &["listen", KEY]));
+        let proxy_protocol = section.choice(KEY, &PROXY_PROTOCOL, &mut self.findings).unwrap_or(false);
+        if proxy_protocol
+            && trusted_proxies.is_empty()
+            && let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback())
+        {
+            let message = format!("whoever reaches {listen} may choose its address: no proxy is named");
+            self.findings.warning(place, path, message).code("doubtful").help(
+                "list the addresses of the load balancers alone in `listen.trusted_proxies`, or listen on loopback",
+            );
+        }
         Addresses { trusted_proxies, proxy_protocol }
     }
 }

@@ -69,6 +69,10 @@ impl SecretFiles {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|file| file.path.as_path())
+    }
 }
 
 impl SecretFile {
@@ -100,7 +104,8 @@ impl Reader<'_> {
             }
         };
         // The upstream chooses its own.
-        if direction == Direction::Checked && secret.as_ref().and_then(|secret| secret.expose(is_short)) == Some(true) {
+        let is_short = |text: &str| is_short(text, used);
+        if direction != Direction::Sent && secret.as_ref().and_then(|secret| secret.expose(is_short)) == Some(true) {
             let message = format!("this secret is shorter than {SECRET_CHARS_MIN} characters, and can be guessed");
             self.findings.warning(node.place.clone(), path, message).code("secret-weak").help(WEAK_HELP);
         }
@@ -281,8 +286,13 @@ pub(super) fn one_of<const N: usize>(alternatives: [Option<&Node>; N]) -> Option
     }
 }
 
-fn is_short(secret: &str) -> bool {
-    secret.chars().count() < SECRET_CHARS_MIN
+/// The key of a signature too: who sees one request tries keys on it at leisure.
+fn is_short(secret: &str, used: Use) -> bool {
+    let length = match used {
+        Use::WebhookKey => key_of(secret).map_or(0, |key| key.len()),
+        _ => secret.chars().count(),
+    };
+    length < SECRET_CHARS_MIN
 }
 
 /// The secret in a file, without the line break that editors and `echo` put behind it.

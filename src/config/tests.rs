@@ -988,6 +988,16 @@ fn a_secret_that_can_be_guessed_is_warned_of_once_and_never_shown() {
             assert_eq!(shown.contains("openssl rand -hex 32"), weak == 1, "the remedy: {shown}");
         }
     }
+    for (entry, weak) in [
+        ("- hmac: { preset: github, secret: swordfish }", 1),
+        ("- hmac: { preset: github, secret: swordfish-16-chr }", 0),
+        // Twelve bytes in sixteen characters.
+        ("- standard_webhooks: { secrets: [whsec_c3dvcmRmaXNoISEh] }", 1),
+        ("- standard_webhooks: { secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw] }", 0),
+    ] {
+        let warnings = Desk::new(&BASE.replace("- bearer: { env: IN }", entry)).load().warnings;
+        assert_eq!(warnings.iter().filter(|one| one.code == "secret-weak").count(), weak, "{entry}");
+    }
     // What the upstream chose is not ours to judge.
     let sent = Desk::new(&BASE.replace("{ env: UP }", "swordfish")).load().warnings;
     assert!(sent.iter().all(|warning| warning.code != "secret-weak"), "{}", sent.render(false));

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::hmac::{check_age, seconds};
 use super::{Denied, RequestHead, Signature, Unsendable, only};
@@ -15,9 +16,9 @@ use crate::clock::WallTime;
 use crate::secret::Secret;
 
 /// The key of a secret, which is base64, usually behind `whsec_`; none if it is anything else.
-pub fn key_of(secret: &str) -> Option<Vec<u8>> {
+pub fn key_of(secret: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = secret.strip_prefix(PREFIX).unwrap_or(secret);
-    STANDARD_PAD_INDIFFERENT.decode(text).ok().filter(|key| !key.is_empty())
+    STANDARD_PAD_INDIFFERENT.decode(text).ok().map(Zeroizing::new).filter(|key| !key.is_empty())
 }
 
 /// The signatures that the head of a request shows.
@@ -179,6 +180,7 @@ mod tests {
         }));
         let head = RequestHead { now: WallTime(SECOND * 1_000), ..RequestHead::of_headers(&map) };
         let Ok(Shown::Signed(signature)) = credential(SECRET).check_head(&head) else { panic!() };
+        assert_eq!(format!("{signature:?}"), "Signature(…)", "nothing that can be sent again");
         assert_eq!(signature.message(BODY), Some(MessageId::of(MESSAGE.as_bytes(), BODY)));
     }
 }

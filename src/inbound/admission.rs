@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub(super) struct Sources(HashMap<Arc<str>, Source>);
 pub(super) struct Admitted<'a> {
     source: &'a Source,
     head: HeadChecked,
+    /// Nothing of its authentication is left to the body.
+    authenticated: AtomicBool,
 }
 
 /// A request that is not refused by its head.
@@ -199,7 +202,8 @@ impl Source {
         if !head.awaits_body() {
             self.limiter.check(now.monotonic).map_err(Refusal::OverLimit)?;
         }
-        Ok(Admission::Admitted(Admitted { source: self, head }))
+        let authenticated = AtomicBool::new(!head.awaits_body());
+        Ok(Admission::Admitted(Admitted { source: self, head, authenticated }))
     }
 
     fn allows(&self, peer: &Peer) -> bool {
@@ -214,6 +218,11 @@ impl Source {
 impl<'a> Admitted<'a> {
     pub(super) fn source(&self) -> &'a Source {
         self.source
+    }
+
+    /// Its sender is known by now.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
     }
 
     /// Reads the body, within the memory of its source where that sent it, else within what strangers may take.
@@ -244,6 +253,7 @@ impl<'a> Admitted<'a> {
         now: Monotonic,
     ) -> Result<Payload, Refusal> {
         let authenticated = self.head.check_body(&body.bytes).map_err(Refusal::NotAuthenticated)?;
+        self.authenticated.store(true, Ordering::Relaxed);
         if self.head.awaits_body() {
             self.source.limiter.check(now).map_err(Refusal::OverLimit)?;
             body.move_to(&self.source.memory)?;

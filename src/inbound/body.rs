@@ -69,7 +69,7 @@ impl BufferedBody {
     #[cfg(test)]
     pub(super) fn for_test(bytes: &[u8], max: usize) -> BufferedBody {
         let holder = Holder::of(std::net::Ipv4Addr::LOCALHOST.into());
-        let memory = BodyMemory::of_bytes(max, Arc::default()).of_source(None).begin(holder, None);
+        let memory = BodyMemory::of_bytes(max, 0, Arc::default()).of_source(None).begin(holder, None);
         memory.grow(bytes.len()).unwrap();
         BufferedBody { bytes: Bytes::copy_from_slice(bytes), cut_off: false, memory }
     }
@@ -113,6 +113,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
     pub(super) async fn read(&mut self, limits: BodyLimits, memory: &SourceMemory) -> Result<BufferedBody, Refusal> {
         let give_way = Arc::new(Notify::new());
         let reservation = memory.begin(self.holder, Some(&give_way));
+        reservation.grow(0)?;
         tokio::select! {
             biased;
             () = give_way.notified() => Err(Refusal::AddressBodies),
@@ -135,7 +136,9 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         let Some(second) = self.next_piece(&reservation, bytes_max - first.len()).await? else {
             return Ok(BufferedBody { bytes: first, cut_off: false, memory: reservation });
         };
-        let mut bytes = BytesMut::with_capacity(declared.max(first.len() + second.bytes.len()));
+        // Not what is only declared.
+        let came = first.len() + second.bytes.len();
+        let mut bytes = BytesMut::with_capacity(declared.min(2 * came).max(came));
         bytes.extend_from_slice(&first);
         bytes.extend_from_slice(&second.bytes);
         let mut cut_off = second.cut_off;
@@ -238,18 +241,19 @@ struct Reservation {
 impl BodyMemory {
     /// Makes room for some bodies of the largest size, however large that is.
     pub(super) fn new(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
-        BodyMemory::of_bytes(MEMORY_BYTES.max(body_bytes_max.saturating_mul(4)), metrics)
+        let large = body_bytes_max.saturating_add(BODY_CHARGE).saturating_mul(4);
+        BodyMemory::of_bytes(MEMORY_BYTES.max(large), BODY_CHARGE, metrics)
     }
 
-    fn of_bytes(max: usize, metrics: Arc<Metrics>) -> BodyMemory {
-        let bodies = Bodies { shares: BodyShares::new(max), readers: HashMap::new(), shown: 0 };
+    fn of_bytes(max: usize, charge: usize, metrics: Arc<Metrics>) -> BodyMemory {
+        let bodies = Bodies { shares: BodyShares::new(max, charge), readers: HashMap::new(), shown: 0 };
         BodyMemory(Arc::new(Pool { bodies: Mutex::new(bodies), metrics }))
     }
 
     /// For bodies whose senders are not known: strangers can fill no more than this, and nothing that is set aside for
     /// senders who are. One body of the largest size fits all the same.
     pub(super) fn for_unverified(body_bytes_max: usize, metrics: Arc<Metrics>) -> BodyMemory {
-        BodyMemory::of_bytes(UNVERIFIED_BYTES.max(body_bytes_max), metrics)
+        BodyMemory::of_bytes(UNVERIFIED_BYTES.max(body_bytes_max.saturating_add(BODY_CHARGE)), BODY_CHARGE, metrics)
     }
 
     /// The memory as one more source may use it.
@@ -331,6 +335,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// 64 bodies of the default limit at once; a sidecar stays small also while it is flooded.
 const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
+/// For the head, the task and the buffers of a request whose body is coming: 4,096 of them at once, and 512 of strangers.
+const BODY_CHARGE: usize = 16 * 1024;
+
 /// An eighth of that. An alert has a few KiB, so that hundreds of signed ones are read at once.
 const UNVERIFIED_BYTES: usize = MEMORY_BYTES / 8;
 
@@ -402,7 +409,7 @@ mod tests {
     }
 
     fn memory(max: usize) -> BodyMemory {
-        BodyMemory::of_bytes(max, Arc::default())
+        BodyMemory::of_bytes(max, 0, Arc::default())
     }
 
     #[tokio::test]

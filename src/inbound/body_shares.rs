@@ -15,7 +15,12 @@ use crate::server::Holder;
 #[derive(Debug)]
 pub struct BodyShares {
     max: usize,
+    /// Taken by each body that is coming, beside its bytes: for its head and its task. It bounds their number, and with
+    /// that the search for one that gives way.
+    charge: usize,
+    /// With the charges.
     used: usize,
+    charged: usize,
     bodies: HashMap<BodyId, Held>,
     sources: Vec<SourceShare>,
     next: u64,
@@ -51,7 +56,9 @@ pub struct Growth {
 struct Held {
     holder: Holder,
     source: SourceNumber,
+    /// With the charge.
     bytes: usize,
+    charge: usize,
     /// Since when it is coming; none once it is whole.
     coming: Option<Instant>,
 }
@@ -64,13 +71,13 @@ struct SourceShare {
 }
 
 impl BodyShares {
-    pub fn new(max: usize) -> BodyShares {
-        BodyShares { max, used: 0, bodies: HashMap::new(), sources: Vec::new(), next: 0 }
+    pub fn new(max: usize, charge: usize) -> BodyShares {
+        BodyShares { max, charge, used: 0, charged: 0, bodies: HashMap::new(), sources: Vec::new(), next: 0 }
     }
 
-    /// The bytes of all bodies.
+    /// The bytes of all bodies, without the charges.
     pub fn used(&self) -> usize {
-        self.used
+        self.used - self.charged
     }
 
     pub fn add_source(&mut self, share: Option<Share>) -> SourceNumber {
@@ -81,7 +88,11 @@ impl BodyShares {
     /// Begins a body without a byte. `coming`: since when its sender sends it; none where it comes out of one that is whole.
     pub fn begin(&mut self, holder: Holder, source: SourceNumber, coming: Option<Instant>) -> BodyId {
         self.next += 1;
-        self.bodies.insert(BodyId(self.next), Held { holder, source, bytes: 0, coming });
+        let charge = if coming.is_some() { self.charge } else { 0 };
+        self.used += charge;
+        self.charged += charge;
+        self.sources[source.0].used += charge;
+        self.bodies.insert(BodyId(self.next), Held { holder, source, bytes: charge, charge, coming });
         BodyId(self.next)
     }
 
@@ -117,8 +128,9 @@ impl BodyShares {
 
     /// Gives the memory of a body back.
     pub fn end(&mut self, id: BodyId) {
-        if let Some(Held { source, bytes, .. }) = self.bodies.remove(&id) {
+        if let Some(Held { source, bytes, charge, .. }) = self.bodies.remove(&id) {
             self.used -= bytes;
+            self.charged -= charge;
             self.sources[source.0].used -= bytes;
         }
     }
@@ -151,7 +163,8 @@ impl BodyShares {
         let least = size(&asking.holder);
         let candidates = bodies().filter_map(|(id, body)| {
             let (size, took) = (size(&body.holder), now.saturating_duration_since(body.coming?));
-            let speed = if took < GRACE { u128::MAX } else { ((body.bytes as u128) << 32) / took.as_millis() };
+            let speed =
+                if took < GRACE { u128::MAX } else { (((body.bytes - body.charge) as u128) << 32) / took.as_millis() };
             (size >= least).then_some((Reverse(size), speed, Reverse(*id)))
         });
         candidates.min().map(|(_, _, Reverse(id))| id)
@@ -179,7 +192,7 @@ mod tests {
     /// One source without a share, and bodies of these holders and bytes, that have been coming for these milliseconds;
     /// none: whole.
     fn shares(max: usize, bodies: &[(u8, usize, Option<u64>)], now: Instant) -> (BodyShares, Vec<BodyId>) {
-        let mut shares = BodyShares::new(max);
+        let mut shares = BodyShares::new(max, 0);
         let source = shares.add_source(None);
         let mut ids = Vec::new();
         for (name, bytes, millis) in bodies {
@@ -226,7 +239,7 @@ mod tests {
     #[test]
     fn where_a_source_has_its_share_a_body_of_the_same_source_gives_way() {
         let now = Instant::now();
-        let mut shares = BodyShares::new(100);
+        let mut shares = BodyShares::new(100, 0);
         let [source, other] = [shares.add_source(Some(Share::Auto)), shares.add_source(Some(Share::Auto))];
         let of_other = shares.begin(holder(9), other, Some(now));
         assert_eq!(shares.grow(of_other, 30, now).room, Ok(()));
@@ -249,12 +262,31 @@ mod tests {
         assert_eq!(shares.grow(id, 1, now), Growth { give_way: vec![ids[77]], room: Ok(()) });
     }
 
+    #[test]
+    fn bodies_without_a_byte_are_bounded_in_number_and_one_gives_way_for_each_that_begins() {
+        let (mut shares, now) = (BodyShares::new(1_000, 10), Instant::now());
+        let source = shares.add_source(None);
+        for _ in 0..10_000 {
+            let id = shares.begin(holder(1), source, Some(now));
+            let Growth { give_way, .. } = shares.grow(id, 0, now);
+            assert!(give_way.len() <= 1, "{}", give_way.len());
+            if give_way.is_empty() && shares.used > shares.max {
+                shares.end(id);
+            }
+            assert!(shares.bodies.len() <= 100);
+        }
+        // Who has little comes in beside them.
+        let id = shares.begin(holder(2), source, Some(now));
+        assert_eq!(shares.grow(id, 30, now).room, Ok(()));
+        assert_eq!(shares.used(), 30);
+    }
+
     proptest! {
         /// Whatever comes and goes: the sums are right, no more is held than there is beside what was refused, and who holds
         /// more than whoever asks loses nothing to it.
         #[test]
         fn the_memory_is_never_exceeded(steps in prop::collection::vec((0_u8..5, 0_usize..3, 1_usize..40, 0_u8..4), 1..200)) {
-            let (mut shares, mut now) = (BodyShares::new(100), Instant::now());
+            let (mut shares, mut now) = (BodyShares::new(100, 0), Instant::now());
             let sources = [None, Some(Share::Auto), Some(Share::Percent(30))].map(|share| shares.add_source(share));
             let mut open: Vec<BodyId> = Vec::new();
             for (name, source, bytes, what) in steps {

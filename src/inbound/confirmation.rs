@@ -50,13 +50,16 @@ impl Shared {
             source: Arc::clone(&source.name),
             request_id: Arc::clone(&about.id),
             received_at: about.received_at,
-            raw: payload.into_raw(),
+            raw: payload.raw().clone(),
             told: told.clone(),
             of: Arc::clone(confirms.of()),
         };
         let confirmed = self.recorder.confirm(confirmation).await.map_err(Refusal::Unavailable)?;
+        // Until it is on disk it takes memory.
+        drop(payload);
         self.metrics.acknowledged(about.started.elapsed());
-        if let Some(message) = message {
+        // One that was about nothing known is related anew when it comes again.
+        if let Some(message) = message.filter(|_| confirmed.event.is_some()) {
             source.seen.remember(message, None, self.clock.now().monotonic);
         }
         let relation = Relation::of(&told, confirmed.event);

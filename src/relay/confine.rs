@@ -8,6 +8,8 @@ use crate::config::{Config, Snapshot};
 use crate::confinement::{self, Outcome, Paths, Report, directories};
 use crate::journal::{self, OpenError};
 
+use super::reload;
+
 /// Gives up what this configuration does not need. Has to come before the first thread; [`log`] tells of it.
 pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static Report>, OpenError> {
     if !config.confinement {
@@ -15,7 +17,13 @@ pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static R
     }
     // What is not there yet can't be allowed.
     journal::make_directory(&config.journal.data_dir)?;
-    let mut paths = Paths { read: directories(snapshot.files.paths()), write: vec![config.journal.data_dir.clone()] };
+    let mut files = snapshot.files.clone();
+    // What the tests beside the rules read, a reload reads too.
+    snapshot.rules.keys().for_each(|rules| reload::note_named(rules, &mut files));
+    let mut read = directories(files.paths().chain(config.secret_files.paths()).chain(NAMES.map(Path::new)));
+    // A directory that is renamed and put back anew is another one.
+    read.extend(directories(read.iter().map(PathBuf::as_path)).into_iter().filter(|above| above.parent().is_some()));
+    let mut paths = Paths { read, write: vec![config.journal.data_dir.clone()] };
     // What is put in the place of the directory while the relay runs is another one, which is made good from memory.
     let above = directories([config.journal.data_dir.as_path()]);
     paths.write.extend(above.into_iter().filter(|above| above.parent().is_some()));
@@ -28,6 +36,9 @@ pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static R
     confinement::apply(&paths);
     Ok(confinement::report())
 }
+
+/// Read whenever a name is looked up; on some systems links to elsewhere.
+const NAMES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
 /// Makes the directory of a pair; where that fails, making the pair will tell.
 fn make_directory(directory: &Path) {

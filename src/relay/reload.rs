@@ -27,6 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::supervision::panicked;
 use crate::tls::{self, ClientTls, RenewedClient};
 
+pub(super) use candidate::note_named;
 use candidate::{Candidate, Usable};
 use debounce::Debounce;
 
@@ -95,7 +96,7 @@ impl Reloader {
         // Files that tests name are looked up beside the start, which does not wait for them.
         let (rules, mut files) = (rules.to_vec(), self.debounce.files().clone());
         let noted = tokio::task::spawn_blocking(move || {
-            rules.iter().for_each(|path| candidate::note_named(path, &mut files));
+            rules.iter().for_each(|path| note_named(path, &mut files));
             files
         });
         tokio::select! {

@@ -42,6 +42,8 @@ impl Feeder {
             tokio::select! {
                 () = self.shutdown.begun() => return,
                 changed = commits.changed() => if changed.is_err() { return },
+                // Another program may need the room.
+                () = tokio::time::sleep(LOOK_AT_ROOM) => {}
             }
         }
     }
@@ -82,3 +84,5 @@ impl Step {
 const PAUSE_PARTS: u32 = 3;
 /// Between two looks at what is new.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Between two looks at the volume while nothing is committed.
+const LOOK_AT_ROOM: Duration = Duration::from_secs(5);

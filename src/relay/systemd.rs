@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::journal::recorder::Recorder;
+use crate::journal::recorder::{Health, Recorder};
 
 /// Events are taken.
 pub fn ready() {
@@ -23,19 +23,27 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("finishing requests and calls under way")]);
 }
 
-/// Feeds the watchdog (`WatchdogSec=`) for as long as the recorder's thread answers. Never returns where there is none.
+/// Feeds the watchdog (`WatchdogSec=`) for as long as the recorder's thread answers, and while it says what keeps it from
+/// taking events: a disk that hangs, and a journal that is being repaired, a new start would not better. Never returns
+/// where there is none.
 pub async fn feed_watchdog(recorder: Recorder) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };
-    // Half of the limit, as sd_watchdog_enabled(3) recommends; the other half is for one slow answer.
-    let every = (limit / 2).max(Duration::from_millis(1));
+    let every = (limit / FEEDS).max(Duration::from_millis(1));
     loop {
-        // One that has nothing to tell answers, too.
-        if tokio::time::timeout(every, recorder.tally(Vec::new())).await.is_ok() {
+        let answers = tokio::time::timeout(every, answers(&recorder)).await.is_ok();
+        if answers || recorder.health() != Health::Taking {
             tell(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(every).await;
+    }
+}
+
+/// Returns once the recorder's thread has answered. A queue that is full just now is asked again.
+async fn answers(recorder: &Recorder) {
+    while recorder.tally(Vec::new()).await.is_none() {
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
@@ -44,3 +52,7 @@ fn tell(states: &[NotifyState<'_>]) {
         tracing::warn!(%error, "the service manager can't be told");
     }
 }
+
+/// Meals within the limit: one slow answer is borne.
+const FEEDS: u32 = 4;
+const ASK_AGAIN: Duration = Duration::from_millis(100);

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::forwarded::{forwarded, x_forwarded_for};
 use super::proxy_header::{Problem, Told};
+use super::shares::Holder;
 
 /// The proxies before a listener. None by default: each address is that of the socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,18 @@ impl Addresses {
         // On a dual-stack socket an IPv4 peer has an IPv6 address that no IPv4 network contains.
         let address = address.to_canonical();
         self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// The holder of a connection from this address; none where it is a proxy's, through which many senders come.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<Holder> {
+        (!self.is_trusted(address)).then(|| Holder::of(address))
+    }
+
+    /// The holder of a connection that has just been accepted; none also where a header of the PROXY protocol may still
+    /// name another address than the socket's.
+    pub(super) fn holder_of_socket(&self, socket: IpAddr) -> Option<Holder> {
+        let is_told = self.proxy_protocol && self.trusted_proxies.is_empty();
+        if is_told { None } else { self.holder(socket) }
     }
 
     /// The origin of a connection that began with a header of the PROXY protocol.
@@ -199,6 +212,20 @@ mod tests {
         assert_eq!(trusting(&["10.0.0.0/8"]).of_request(mapped, &lines), Origin::known(ip("203.0.113.7")));
         let untold = Origin { address: ip("10.0.0.1"), doubt: Some(Doubt::Untold) };
         assert_eq!(trusting(&["10.0.0.0/8"]).of_request(untold, &lines), untold, "whoever it is may have written them");
+    }
+
+    #[test]
+    fn a_connection_is_its_clients_share_as_soon_as_it_is_known_whose_it_is() {
+        let (proxy, client) = (ip("10.0.0.1"), ip("203.0.113.7"));
+        let anybody = trusting(&[]);
+        assert_eq!([proxy, client].map(|socket| anybody.holder_of_socket(socket)), [None; 2], "the header tells it");
+        assert_eq!(anybody.holder(client), Some(Holder::of(client)));
+        for proxy_protocol in [true, false] {
+            let addresses = Addresses { proxy_protocol, ..trusting(&["10.0.0.0/8"]) };
+            assert_eq!(addresses.holder_of_socket(proxy), None);
+            assert_eq!(addresses.holder(proxy), None, "many come through it");
+            assert_eq!(addresses.holder_of_socket(client), Some(Holder::of(client)), "it may name nobody else");
+        }
     }
 
     #[test]

@@ -35,8 +35,9 @@ use super::framing::{self, Scanner};
 use super::plain_http;
 use super::proxy_header::Problem;
 use super::proxy_protocol;
+use super::request_body::RequestBody;
 use super::retirement::{Due, Retirement, Shown};
-use super::service::{AnswerBody, BadHead, ClientCertificate, Peer, Service};
+use super::service::{AnswerBody, Authenticated, BadHead, ClientCertificate, Peer, Service};
 use super::slow_answers::SlowAnswers;
 use super::stream::{Http1, WatchedStream};
 use crate::shutdown::Shutdown;
@@ -136,6 +137,9 @@ impl Server {
     /// Serves one connection to its end.
     pub(super) async fn serve(&self, stream: TcpStream, origin: Origin, slot: &Slot) -> End {
         let deadlines = &slot.deadlines;
+        if self.addresses.is_trusted(origin.address) {
+            deadlines.of_many();
+        }
         let Some(tls) = &self.tls else {
             let retirement = Retirement::new(self.limits.connection_age_max, None);
             let peer = Peer::of(origin, ClientCertificate::NotAsked);
@@ -145,9 +149,7 @@ impl Server {
         let exchanges = tls.exchanges();
         let handshake = timeout(self.limits.header_timeout, async {
             if !plain_http::is_spoken_on(&stream).await? {
-                // Only now, so that who says nothing keeps nobody waiting.
-                let _turn = slot.handshake().await;
-                return TlsAcceptor::from(tls.current()).accept(stream).await;
+                return slot.in_turns(TlsAcceptor::from(tls.current()).accept(stream)).await;
             }
             plain_http::answer(WatchedStream::new(stream, Arc::clone(deadlines), None)).await?;
             Err(plain_http::no_handshake())
@@ -214,11 +216,9 @@ impl Server {
         framing: Option<&'static str>,
         deadlines: &Arc<Deadlines>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
-        let (in_flight, deadlines) = (deadlines.request(), Arc::clone(deadlines));
-        if request.version() == Version::HTTP_2 {
-            // Over HTTP/1 the stream knows when it ends.
-            deadlines.body(!request.body().is_end_stream());
-        }
+        let mut in_flight = deadlines.request();
+        let coming = (!request.body().is_end_stream()).then(|| in_flight.await_body());
+        let request = request.map(|body| RequestBody::new(body, coming));
         let peer = peer.asking(|connection| self.addresses.of_request(connection, request.headers()));
         let (service, slow_answers) = (Arc::clone(&self.service), Arc::clone(&self.slow_answers));
         let (address, version) = (peer.address, request.version());
@@ -242,8 +242,14 @@ impl Server {
                     response.map(AnswerBody::from)
                 }
             };
-            deadlines.answer(is_of_use(response.status()));
-            let response = slow_answers.pace(response, address, version, &deadlines).await;
+            in_flight.answered();
+            let deadlines = &in_flight.deadlines;
+            if response.extensions().get::<Authenticated>().is_some() {
+                deadlines.achieve();
+            } else if is_refusal(response.status()) {
+                deadlines.refuse();
+            }
+            let response = slow_answers.pace(response, address, version, &in_flight).await;
             let mut response = if without_body { head_of(response) } else { response };
             if !is_http2 && deadlines.is_retired() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -301,15 +307,18 @@ impl Server {
     }
 }
 
-/// An answer shows that its connection is of use: it is not one that a stranger may have as often as it asks.
-fn is_of_use(status: StatusCode) -> bool {
-    !matches!(
+/// An answer tells somebody who did not show that they may ask that they may not, or not like this. Others, as to a probe or
+/// for want of room, say nothing of who asks.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(
         status,
-        StatusCode::UNAUTHORIZED
+        StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::URI_TOO_LONG
             | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
     )

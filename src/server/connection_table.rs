@@ -5,20 +5,25 @@
 //! please.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::deadlines::Deadlines;
 use super::shares::{Held, Holder, to_give_way, to_give_way_within};
 
-/// Every connection of a listener. The accept loop owns it.
+/// Every connection of a listener. The accept loop keeps it; a connection comes to it once, where only its first bytes
+/// tell whose it is.
 pub(super) struct ConnectionTable {
     connections: Vec<Entry>,
-    addresses: HashMap<Holder, Arc<Address>>,
+    addresses: HashMap<Holder, Known>,
     max: usize,
     /// Of one address; none: as many as there is room for.
     of_address_max: Option<usize>,
@@ -26,30 +31,51 @@ pub(super) struct ConnectionTable {
     grace: Duration,
     free: Arc<Semaphore>,
     /// Connections that are giving way and hold their slots still.
-    closing: Vec<Weak<Deadlines>>,
+    closing: Vec<Weak<Share>>,
     /// The newcomer for whom nobody gave way, and when.
     in_vain: Option<(Option<Holder>, Instant)>,
     close_all: CancellationToken,
 }
 
 struct Entry {
-    holder: Option<Holder>,
-    /// Gone when the connection has ended.
+    /// Gone when the connection has ended. Requests of HTTP/2 may keep the deadlines for longer.
+    share: Weak<Share>,
     deadlines: Weak<Deadlines>,
     close: CancellationToken,
 }
 
+/// The address that a connection counts as a part of; nothing while it is nobody's share. Its slot alone holds it.
+type Share = OnceLock<Arc<Address>>;
+
+/// An address, as the table knows it.
+struct Known {
+    address: Arc<Address>,
+    /// When none of its connections gave way to one more of its own.
+    in_vain: Option<Instant>,
+}
+
 /// An address with open connections, each of which holds this once.
 struct Address {
-    /// Its TLS handshakes at once: further ones take turns, so that a flood of them does not take all of the processor.
+    holder: Holder,
+    /// Its TLS handshakes that have something to compute: further ones take turns, so that a flood of them does not take
+    /// all of the processor.
     handshakes: Semaphore,
+}
+
+/// For one more connection of an address, within what one address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Free,
+    /// Another of its connections gives way.
+    Made,
+    /// All that it has is of use.
+    No,
 }
 
 /// A connection's place in the table; free again when it is dropped.
 pub(super) struct Slot {
     pub(super) deadlines: Arc<Deadlines>,
-    /// None for a connection that is nobody's share.
-    address: Option<Arc<Address>>,
+    share: Arc<Share>,
     /// Cancelled when the connection must close at once.
     pub(super) close: CancellationToken,
     _free: OwnedSemaphorePermit,
@@ -78,37 +104,74 @@ impl ConnectionTable {
         // Not each time: searching thousands for the few that ended would make every accept slow.
         let open = self.max - self.free.available_permits();
         if self.connections.len() > 2 * open + ENDED_MAX {
-            self.connections.retain(|connection| connection.deadlines.strong_count() > 0);
-            self.addresses.retain(|_, address| Arc::strong_count(address) > 1);
+            self.connections.retain(|connection| connection.share.strong_count() > 0);
+            self.addresses.retain(|_, known| Arc::strong_count(&known.address) > 1);
         }
-        let address = holder.map(|holder| Arc::clone(self.addresses.entry(holder).or_insert_with(Address::new)));
-        let slot = Slot { deadlines: Arc::default(), address, close: self.close_all.child_token(), _free: free };
-        self.connections.push(Entry { holder, deadlines: Arc::downgrade(&slot.deadlines), close: slot.close.clone() });
+        let close = self.close_all.child_token();
+        let slot = Slot { deadlines: Arc::default(), share: Arc::default(), close, _free: free };
+        self.connections.push(Entry {
+            share: Arc::downgrade(&slot.share),
+            deadlines: Arc::downgrade(&slot.deadlines),
+            close: slot.close.clone(),
+        });
+        if let Some(holder) = holder {
+            self.count_for(&slot, holder);
+        }
         Some(slot)
     }
 
+    /// Counts a connection as one of this address from now on.
+    pub(super) fn count_for(&mut self, slot: &Slot, holder: Holder) {
+        let known = self.addresses.entry(holder).or_insert_with(|| Known::new(holder));
+        slot.share.get_or_init(|| Arc::clone(&known.address));
+    }
+
     /// Waits until a slot may be free.
-    pub(super) async fn freed(&self) {
-        // An error means that the semaphore is closed, which it never is.
-        let _ = self.free.acquire().await;
+    pub(super) fn freed(&self) -> impl Future<Output = ()> + use<> {
+        let free = Arc::clone(&self.free);
+        async move {
+            // An error means that the semaphore is closed, which it never is.
+            let _ = free.acquire().await;
+        }
     }
 
     /// The number of connections that an address has.
     pub(super) fn count(&self, holder: Option<Holder>) -> usize {
         // The table itself holds each once.
-        holder.and_then(|holder| self.addresses.get(&holder)).map_or(0, |address| Arc::strong_count(address) - 1)
+        holder.and_then(|holder| self.addresses.get(&holder)).map_or(0, |known| Arc::strong_count(&known.address) - 1)
+    }
+
+    /// Makes room for one more connection of this address, beside so many that wait for a slot.
+    pub(super) fn room_of(&mut self, holder: Option<Holder>, waiting: usize, now: Instant) -> Room {
+        match holder {
+            Some(holder) if self.has_all(holder, waiting) => {
+                if self.evict_of(holder, now) {
+                    Room::Made
+                } else {
+                    Room::No
+                }
+            }
+            _ => Room::Free,
+        }
     }
 
     /// The address has as many connections as one may have, with so many that wait for a slot.
-    pub(super) fn has_all(&self, holder: Option<Holder>, waiting: usize) -> bool {
-        self.of_address_max.is_some_and(|max| holder.is_some() && self.count(holder) + waiting >= max)
+    fn has_all(&self, holder: Holder, waiting: usize) -> bool {
+        self.of_address_max.is_some_and(|max| self.count(Some(holder)) + waiting >= max)
     }
 
     /// Closes the connection of this address that achieved the least; false where all are of use.
-    pub(super) fn evict_of(&mut self, holder: Option<Holder>) -> bool {
-        let Some(holder) = holder else { return false };
+    fn evict_of(&mut self, holder: Holder, now: Instant) -> bool {
+        let in_vain = self.addresses.get(&holder).and_then(|known| known.in_vain);
+        if in_vain.is_some_and(|at| now.saturating_duration_since(at) < SEARCH_AGAIN) {
+            return false;
+        }
         let (held, places) = self.held();
-        let Some(at) = to_give_way_within(&held, holder) else { return false };
+        let chosen = to_give_way_within(&held, holder);
+        if let Some(known) = self.addresses.get_mut(&holder) {
+            known.in_vain = chosen.is_none().then_some(now);
+        }
+        let Some(at) = chosen else { return false };
         self.close(places[at]);
         true
     }
@@ -139,16 +202,17 @@ impl ConnectionTable {
     fn held(&self) -> (Vec<Held>, Vec<usize>) {
         let now = Instant::now();
         let open = self.connections.iter().enumerate().filter(|(_, entry)| !entry.close.is_cancelled());
-        let held = open.filter_map(|(at, Entry { holder, deadlines, .. })| {
-            Some((Held { holder: *holder, standing: deadlines.upgrade()?.standing(now, self.grace) }, at))
+        let held = open.filter_map(|(at, Entry { share, deadlines, .. })| {
+            let holder = share.upgrade()?.get().map(|address| address.holder);
+            Some((Held { holder, standing: deadlines.upgrade()?.standing(now, self.grace) }, at))
         });
         held.unzip()
     }
 
     fn close(&mut self, at: usize) {
-        let Entry { deadlines, close, .. } = &self.connections[at];
+        let Entry { share, close, .. } = &self.connections[at];
         close.cancel();
-        self.closing.push(Weak::clone(deadlines));
+        self.closing.push(Weak::clone(share));
     }
 
     pub(super) fn close_all(&self) {
@@ -157,16 +221,43 @@ impl ConnectionTable {
 }
 
 impl Slot {
-    /// Waits for the connection's turn to do its TLS handshake, which lasts until what is returned is dropped.
-    pub(super) async fn handshake(&self) -> Option<SemaphorePermit<'_>> {
+    /// It is known whose share this is.
+    pub(super) fn is_counted(&self) -> bool {
+        self.share.get().is_some()
+    }
+
+    /// Does a TLS handshake, each step of it in its address's turn. A turn ends where the handshake waits for its peer: it
+    /// covers what the processor does, and one who says nothing more keeps nobody waiting.
+    pub(super) async fn in_turns<T>(&self, handshake: impl Future<Output = T>) -> T {
+        let mut handshake = pin!(handshake);
+        loop {
+            let turn = self.turn().await;
+            // Among the tasks that are ready to run there are no more of this address than have a turn.
+            yield_now().await;
+            if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await {
+                return done;
+            }
+            drop(turn);
+            woken().await;
+        }
+    }
+
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // An error means that the semaphore is closed, which it never is.
-        self.address.as_ref()?.handshakes.acquire().await.ok()
+        self.share.get()?.handshakes.acquire().await.ok()
     }
 }
 
-impl Address {
-    fn new() -> Arc<Address> {
-        Arc::new(Address { handshakes: Semaphore::new(HANDSHAKES_MAX) })
+/// Waits until something wakes this task.
+async fn woken() {
+    let mut waited = false;
+    poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+impl Known {
+    fn new(holder: Holder) -> Known {
+        let address = Arc::new(Address { holder, handshakes: Semaphore::new(HANDSHAKES_MAX) });
+        Known { address, in_vain: None }
     }
 }
 
@@ -179,12 +270,14 @@ const SEARCH_AGAIN: Duration = Duration::from_millis(20);
 /// A peer has this part of the time for a head, before a connection that asked for nothing counts for nothing.
 const GRACE_PART: u32 = 5;
 
-/// Of one address at once: a few milliseconds of each processor, and enough for a whole site that connects anew.
+/// Of one address at once, ready to run: so many milliseconds of a processor at most.
 const HANDSHAKES_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
 
     use super::*;
 
@@ -246,11 +339,74 @@ mod tests {
         let mut table = table(10, Some(2));
         let (first, second) = (table.take(holder(1)).unwrap(), table.take(holder(1)).unwrap());
         let _request = first.deadlines.request();
-        assert!(table.has_all(holder(1), 0) && !table.has_all(holder(2), 1) && !table.has_all(None, 0));
-        assert!(table.evict_of(holder(1)) && second.close.is_cancelled());
-        assert!(!table.evict_of(holder(1)), "what is left is being answered");
+        let now = Instant::now();
+        assert_eq!([table.room_of(holder(2), 1, now), table.room_of(None, 9, now)], [Room::Free; 2]);
+        assert!(table.room_of(holder(1), 0, now) == Room::Made && second.close.is_cancelled());
+        assert_eq!(table.room_of(holder(1), 0, now), Room::No, "what is left is being answered");
         drop(second);
-        assert!(!table.has_all(holder(1), 0) && table.has_all(holder(1), 1));
+        assert_eq!(table.room_of(holder(1), 0, now), Room::Free);
+        assert_eq!(table.room_of(holder(1), 1, now), Room::No);
+    }
+
+    #[test]
+    fn an_address_that_has_all_and_uses_all_is_searched_for_once_in_a_while() {
+        let mut table = table(10, Some(1));
+        let only = table.take(holder(1)).unwrap();
+        let request = only.deadlines.request();
+        let now = Instant::now();
+        assert_eq!(table.room_of(holder(1), 0, now), Room::No);
+        drop(request);
+        assert_eq!(table.room_of(holder(1), 0, now + SEARCH_AGAIN / 2), Room::No, "nobody looked");
+        assert_eq!(table.room_of(holder(1), 0, now + SEARCH_AGAIN), Room::Made);
+    }
+
+    #[test]
+    fn a_connection_is_counted_from_when_it_is_known_whose_it_is() {
+        let mut table = table(3, Some(2));
+        let slots: Vec<_> = (0..3).map(|_| table.take(None).unwrap()).collect();
+        assert!(slots.iter().all(|slot| !slot.is_counted()) && table.count(holder(1)) == 0);
+        let now = Instant::now();
+        for slot in &slots[..2] {
+            assert_eq!(table.room_of(holder(1), 0, now), Room::Free);
+            table.count_for(slot, holder(1).unwrap());
+        }
+        assert_eq!((table.count(holder(1)), table.room_of(holder(1), 0, now)), (2, Room::Made));
+        assert_eq!([0, 1, 2].map(|at: usize| slots[at].close.is_cancelled()), [true, false, false]);
+    }
+
+    #[test]
+    fn a_place_is_free_with_its_slot_whatever_still_holds_the_deadlines() {
+        let mut table = table(1, None);
+        let slot = table.take(holder(1)).unwrap();
+        let stream = Arc::clone(&slot.deadlines);
+        assert_eq!(table.evict(holder(2), 1), 1);
+        assert!(table.is_closing());
+        drop(slot);
+        assert!(!table.is_closing() && table.count(holder(1)) == 0);
+        drop(stream);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_keeps_its_turn_while_it_computes_and_not_while_it_waits_for_its_peer() {
+        fn ends(handshake: Pin<&mut impl Future>) -> bool {
+            handshake.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        }
+        let mut table = table(100, None);
+        let (first, second) = (table.take(holder(1)).unwrap(), table.take(holder(1)).unwrap());
+        let turns = &first.share.get().unwrap().handshakes;
+        let others = turns.acquire_many(u32::try_from(HANDSHAKES_MAX).unwrap()).await.unwrap();
+        let mut waits = pin!(second.in_turns(async {}));
+        assert!(!ends(waits.as_mut()), "all have a turn");
+        drop(others);
+        assert!(!ends(waits.as_mut()), "others that are ready go first");
+        assert_eq!(turns.available_permits(), HANDSHAKES_MAX - 1);
+        assert!(ends(waits.as_mut()));
+
+        let mut silent = pin!(first.in_turns(std::future::pending::<()>()));
+        assert!(!ends(silent.as_mut()));
+        assert_eq!(turns.available_permits(), HANDSHAKES_MAX - 1);
+        assert!(!ends(silent.as_mut()));
+        assert_eq!(turns.available_permits(), HANDSHAKES_MAX, "it waits for its peer");
     }
 
     #[test]

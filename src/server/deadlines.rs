@@ -2,6 +2,7 @@
 //!
 //! The connection's own tasks write it; the accept loop reads it when it looks for a connection to close.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,15 @@ struct State {
     answered: Option<Instant>,
     /// When the last answer was given that was of use.
     achieved: Option<Instant>,
+    /// Requests of many peers come on it.
+    of_many: bool,
     /// Since when the answers say that the peer may not.
     refused: Option<Instant>,
     /// Requests whose refusal is being delayed.
     delayed: u32,
-    /// Since when a body is being read.
+    /// Requests whose body is waited for.
+    bodies: u32,
+    /// Since when there is any.
     body: Option<Instant>,
     /// Since when a head is being read.
     head: Option<Instant>,
@@ -42,8 +47,10 @@ struct State {
     ending: Option<Instant>,
     /// The next answer is the last.
     retired: bool,
-    /// It is to take no more requests.
+    /// It is to take no more requests, because of a failed attempt.
     last: bool,
+    /// It went on though it was to end.
+    defied: bool,
 }
 
 /// The next deadline of a connection.
@@ -67,7 +74,18 @@ pub(super) enum Overdue {
 }
 
 /// A request in flight; over when it is dropped.
-pub(super) struct InFlight(Arc<Deadlines>);
+pub(super) struct InFlight {
+    pub(super) deadlines: Arc<Deadlines>,
+    /// It began after the connection was to take no more of them.
+    pub(super) is_after_last: bool,
+    body: Option<Arc<Coming>>,
+}
+
+/// The body of a request that is waited for, until it ends.
+pub(super) struct Coming {
+    deadlines: Arc<Deadlines>,
+    ended: AtomicBool,
+}
 
 /// An answer that is being delayed, until this is dropped.
 pub(super) struct Delay(Arc<Deadlines>);
@@ -88,18 +106,27 @@ impl Deadlines {
         mark(&mut self.state().head, open);
     }
 
-    /// A body is being read, or not.
-    pub(super) fn body(&self, open: bool) {
-        mark(&mut self.state().body, open);
+    /// Requests of many peers come on the connection: it is a trusted proxy's. What one of them is refused says nothing of
+    /// the others.
+    pub(super) fn of_many(&self) {
+        self.state().of_many = true;
     }
 
-    /// The answer to a request is known. A refusal of who may not is no use of a connection, however many there are.
-    pub(super) fn answer(&self, of_use: bool) {
+    pub(super) fn is_of_many(&self) -> bool {
+        self.state().of_many
+    }
+
+    /// A request was answered to somebody who may ask.
+    pub(super) fn achieve(&self) {
         let mut state = self.state();
-        if of_use {
-            state.achieved = Some(Instant::now());
-        }
-        mark(&mut state.refused, !of_use);
+        state.achieved = Some(Instant::now());
+        state.refused = None;
+    }
+
+    /// A request was refused to somebody of whom it is not known that they may ask: no use of a connection, however many
+    /// there are.
+    pub(super) fn refuse(&self) {
+        mark(&mut self.state().refused, true);
     }
 
     /// The answer to a request is being delayed.
@@ -108,9 +135,16 @@ impl Deadlines {
         Delay(Arc::clone(self))
     }
 
-    /// The connection takes no more requests.
+    /// The connection is to take no more requests, because of a failed attempt. HTTP/2 only says so: a peer may send more
+    /// all the same, and ends it at once by one that fails.
     pub(super) fn last(&self) {
-        self.state().last = true;
+        let mut state = self.state();
+        state.last = !state.of_many;
+    }
+
+    /// The connection goes on though it was told to end: it ends at once.
+    pub(super) fn defy(&self) {
+        self.state().defied = true;
     }
 
     /// The peer takes no more bytes, or takes them again.
@@ -132,11 +166,16 @@ impl Deadlines {
         self.state().retired
     }
 
-    /// A request was read, and is in flight from now on.
+    /// A request was read, and is in flight from now on. One that comes long after its peer was told that the connection
+    /// ends is the last: else a peer that is told nothing would stay for as long as it asks.
     pub(super) fn request(self: &Arc<Self>) -> InFlight {
-        self.state().in_flight += 1;
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.defied |= state.ending.is_some_and(|since| since.elapsed() >= ON_ITS_WAY);
+        let is_after_last = state.last;
+        drop(state);
         self.requested.notify_one();
-        InFlight(Arc::clone(self))
+        InFlight { deadlines: Arc::clone(self), is_after_last, body: None }
     }
 
     /// Returns once a request was read; at once if one was. For one who waits.
@@ -147,10 +186,14 @@ impl Deadlines {
     /// The next deadline; none while a request is in flight, which has limits of its own.
     pub(super) fn next(&self, limits: Limits) -> Option<Due> {
         let (since, timeout, what) = match *self.state() {
+            State { defied: true, began, .. } => (began, Duration::ZERO, Overdue::End),
             State { last: true, ending: None, began, .. } => (began, Duration::ZERO, Overdue::Idle),
             State { stalled: Some(since), .. } => (since, limits.write_timeout, Overdue::Write),
             State { in_flight: 1.., .. } => return None,
-            State { ending: Some(since), .. } => (since, END_TIMEOUT, Overdue::End),
+            // The answer that was in flight is still to be written, and to be read.
+            State { ending: Some(since), answered, .. } => {
+                (answered.map_or(since, |answered| answered.max(since)), END_TIMEOUT, Overdue::End)
+            }
             State { head: Some(since), .. } => (since, limits.header_timeout, Overdue::Head),
             State { answered: Some(since), .. } => (since, limits.idle_timeout, Overdue::Idle),
             State { began, .. } => (began, limits.header_timeout, Overdue::Head),
@@ -163,15 +206,19 @@ impl Deadlines {
     pub(super) fn standing(&self, now: Instant, grace: Duration) -> Standing {
         let state = self.state();
         let is_late = |since: Instant| now.saturating_duration_since(since) >= grace;
+        let refused = |since| match state.of_many {
+            true => (Claim::Idle, state.achieved.unwrap_or(since)),
+            false => (Claim::Refused, since),
+        };
         let (claim, since) = match *state {
-            State { delayed: 1.., began, .. } => (Claim::Refused, began),
+            State { in_flight, bodies, delayed, began, .. } if in_flight > bodies + delayed => (Claim::Served, began),
             State { in_flight: 1.., body: Some(since), achieved, .. } => {
                 // Of the bodies of several streams the oldest may have ended long ago.
                 let since = achieved.map_or(since, |achieved| achieved.max(since));
                 (if is_late(since) { Claim::Dribbling } else { Claim::Sending }, since)
             }
-            State { in_flight: 1.., began, .. } => (Claim::Served, began),
-            State { refused: Some(since), .. } => (Claim::Refused, since),
+            State { delayed: 1.., began, .. } => refused(began),
+            State { refused: Some(since), .. } => refused(since),
             State { achieved: Some(since), .. } => (Claim::Idle, since),
             State { began, .. } => (if is_late(began) { Claim::Nothing } else { Claim::Fresh }, began),
         };
@@ -200,26 +247,60 @@ impl Default for State {
             in_flight: 0,
             answered: None,
             achieved: None,
+            of_many: false,
             refused: None,
             delayed: 0,
+            bodies: 0,
             body: None,
             head: None,
             stalled: None,
             ending: None,
             retired: false,
             last: false,
+            defied: false,
+        }
+    }
+}
+
+impl InFlight {
+    /// Its body is waited for from now on.
+    pub(super) fn await_body(&mut self) -> Arc<Coming> {
+        let mut state = self.deadlines.state();
+        state.bodies += 1;
+        mark(&mut state.body, true);
+        drop(state);
+        let coming = Arc::new(Coming { deadlines: Arc::clone(&self.deadlines), ended: AtomicBool::new(false) });
+        self.body = Some(Arc::clone(&coming));
+        coming
+    }
+
+    /// Its answer is known. Nothing of its body is waited for any more, though it may still come.
+    pub(super) fn answered(&self) {
+        if let Some(body) = &self.body {
+            body.end();
+        }
+    }
+}
+
+impl Coming {
+    /// It is not waited for any more.
+    pub(super) fn end(&self) {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            let mut state = self.deadlines.state();
+            state.bodies -= 1;
+            if state.bodies == 0 {
+                state.body = None;
+            }
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        self.answered();
+        let mut state = self.deadlines.state();
         state.answered = Some(Instant::now());
         state.in_flight -= 1;
-        if state.in_flight == 0 {
-            state.body = None;
-        }
     }
 }
 
@@ -228,6 +309,9 @@ impl Drop for Delay {
         self.0.state().delayed -= 1;
     }
 }
+
+/// Since a connection is to end: its peer is told within a second, and what it sent until then is here soon after.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
 
 /// For the peer to see the end and close its side.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -276,38 +360,106 @@ mod tests {
         let deadlines = Arc::new(Deadlines::default());
         let claim = |later| deadlines.standing(Instant::now() + Duration::from_secs(later), GRACE).claim;
         assert_eq!([claim(0), claim(3)], [Claim::Fresh, Claim::Nothing], "it has a little time to begin");
-        let request = deadlines.request();
+        let mut request = deadlines.request();
         assert_eq!(claim(99), Claim::Served, "the relay owes it an answer");
-        deadlines.body(true);
+        let body = request.await_body();
         assert_eq!([claim(0), claim(3)], [Claim::Sending, Claim::Dribbling]);
-        deadlines.body(false);
+        body.end();
         assert_eq!(claim(99), Claim::Served);
         let delay = deadlines.delay();
         assert_eq!(claim(0), Claim::Refused, "it waits to hear that it may not");
         drop(delay);
-        deadlines.answer(false);
+        deadlines.refuse();
         drop(request);
         assert_eq!(claim(0), Claim::Refused);
         let request = deadlines.request();
         assert_eq!(claim(0), Claim::Served, "it may be let in this time");
-        deadlines.answer(true);
+        deadlines.achieve();
         drop(request);
         assert_eq!([claim(0), claim(99)], [Claim::Idle; 2]);
-        deadlines.answer(false);
+        deadlines.refuse();
         assert_eq!(claim(0), Claim::Refused, "whatever it achieved before");
     }
 
     #[test]
     fn a_connection_of_several_streams_does_not_dribble_while_any_ends() {
         let deadlines = Arc::new(Deadlines::default());
-        let (_one, other) = (deadlines.request(), deadlines.request());
-        deadlines.body(true);
+        let (mut one, mut other) = (deadlines.request(), deadlines.request());
+        let _bodies = [one.await_body(), other.await_body()];
         deadlines.state().body = Instant::now().checked_sub(Duration::from_secs(60));
         let claim = || deadlines.standing(Instant::now(), Duration::from_secs(2)).claim;
         assert_eq!(claim(), Claim::Dribbling);
-        deadlines.answer(true);
+        deadlines.achieve();
         drop(other);
         assert_eq!(claim(), Claim::Sending);
+    }
+
+    #[test]
+    fn a_request_whose_body_is_awaited_neither_hides_behind_others_nor_exposes_them() {
+        let deadlines = Arc::new(Deadlines::default());
+        let later = Instant::now() + Duration::from_secs(60);
+        let claim = || deadlines.standing(later, Duration::from_secs(2)).claim;
+        let (mut stalled, quick) = (deadlines.request(), deadlines.request());
+        let _never = stalled.await_body();
+        assert_eq!(claim(), Claim::Served, "one of two is owed an answer");
+        quick.answered();
+        drop(quick);
+        assert_eq!(claim(), Claim::Dribbling, "none is");
+        let mut whole = deadlines.request();
+        whole.await_body().end();
+        assert_eq!(claim(), Claim::Served, "it came whole, and waits");
+    }
+
+    #[test]
+    fn one_refusal_says_nothing_of_the_other_requests_of_a_connection() {
+        let deadlines = Arc::new(Deadlines::default());
+        let claim = || deadlines.standing(Instant::now(), Duration::from_secs(2)).claim;
+        let (guess, honest) = (deadlines.request(), deadlines.request());
+        let _delay = deadlines.delay();
+        assert_eq!(claim(), Claim::Served);
+        drop(honest);
+        assert_eq!(claim(), Claim::Refused);
+        drop(guess);
+    }
+
+    #[test]
+    fn no_failed_attempt_exposes_or_ends_the_connection_of_a_proxy() {
+        let deadlines = Arc::new(Deadlines::default());
+        deadlines.of_many();
+        let claim = || deadlines.standing(Instant::now(), Duration::from_secs(2)).claim;
+        let guess = deadlines.request();
+        let delay = deadlines.delay();
+        assert_eq!(claim(), Claim::Idle);
+        drop(delay);
+        deadlines.last();
+        assert_eq!(deadlines.next(LIMITS), None);
+        deadlines.refuse();
+        drop(guess);
+        assert_eq!(claim(), Claim::Idle);
+    }
+
+    #[test]
+    fn a_request_long_after_the_end_was_told_ends_the_connection() {
+        let deadlines = Arc::new(Deadlines::default());
+        let what = || deadlines.next(LIMITS).map(|due| (due.what, due.at <= Instant::now()));
+        let _waits = deadlines.request();
+        deadlines.ending();
+        let _on_its_way = deadlines.request();
+        assert_eq!(what(), None, "what is in flight is finished");
+        deadlines.state().ending = Instant::now().checked_sub(ON_ITS_WAY);
+        assert_eq!(what(), None);
+        let _late = deadlines.request();
+        assert_eq!(what(), Some((Overdue::End, true)));
+    }
+
+    #[test]
+    fn the_end_waits_until_the_last_answer_was_read() {
+        let deadlines = Arc::new(Deadlines::default());
+        let request = deadlines.request();
+        deadlines.ending();
+        deadlines.state().ending = Instant::now().checked_sub(10 * END_TIMEOUT);
+        drop(request);
+        assert!(deadlines.next(LIMITS).is_some_and(|due| due.what == Overdue::End && due.at > Instant::now()));
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub enum Pace {
     AtOnce,
     /// Later; [`FailedAttempts::answered`] is told then.
     Delayed(Duration),
-    /// At once, because too many answers are being delayed; and the connection is to end, so that each further attempt costs
-    /// one.
+    /// At once, because too many answers are being delayed; and the connection is to end, so that further attempts cost one:
+    /// over HTTP/1 each, over HTTP/2 as many as were under way together.
     Last,
 }
 

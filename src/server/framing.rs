@@ -98,11 +98,6 @@ impl Scanner {
         self.state == State::Head && (self.head.began || !self.partial.is_empty())
     }
 
-    /// A body has begun and not ended.
-    pub(super) fn in_body(&self) -> bool {
-        matches!(self.state, State::Body(_) | State::ChunkSize | State::Chunk(_) | State::Trailers)
-    }
-
     fn skip<'a>(&mut self, left: u64, bytes: &'a [u8]) -> &'a [u8] {
         let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - skipped as u64;

@@ -10,9 +10,9 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 
 use super::addresses::{Doubt, Origin};
+use super::request_body::RequestBody;
 use crate::credential::SubjectName;
 
 /// Answers the requests of one listener.
@@ -20,7 +20,7 @@ use crate::credential::SubjectName;
 /// A 4xx answer has a Content-Type: one without is taken for hyper's own and replaced.
 pub trait Service: Send + Sync + 'static {
     /// Answers a request whose framing is beyond doubt.
-    fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answering;
+    fn answer(self: Arc<Self>, request: Request<RequestBody>, peer: Peer) -> Answering;
 
     /// Answers a head that is refused. A connection of HTTP/1 ends with this answer.
     fn refuse(&self, head: BadHead, peer: Peer) -> Response<Bytes>;
@@ -82,6 +82,11 @@ impl Peer {
 /// server answers this address slowly.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedAttempt;
+
+/// Marks an answer, as an extension of it, to a request of somebody who may ask, whatever became of it: its connection is of
+/// use, which those of strangers never are.
+#[derive(Clone, Copy, Debug)]
+pub struct Authenticated;
 
 impl From<Bytes> for AnswerBody {
     fn from(bytes: Bytes) -> AnswerBody {

@@ -7,7 +7,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Response, Version};
 
 use super::attempt_log::AttemptLog;
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, InFlight};
 use super::failed_attempts::{FailedAttempts, Pace};
 use super::service::{AnswerBody, FailedAttempt};
 use super::shares::Holder;
@@ -22,7 +22,8 @@ pub(super) struct SlowAnswers {
     shutdown: Shutdown,
 }
 
-/// One delayed answer. A peer that does not wait for it loses its connection: waiting is what an attempt costs.
+/// One delayed answer. A peer that does not wait for it loses its connection, unless others come on it: waiting is what
+/// an attempt costs.
 struct Waiting<'a> {
     answers: &'a SlowAnswers,
     holder: Holder,
@@ -41,13 +42,23 @@ impl SlowAnswers {
         mut response: Response<AnswerBody>,
         address: IpAddr,
         version: Version,
-        deadlines: &Arc<Deadlines>,
+        in_flight: &InFlight,
     ) -> Response<AnswerBody> {
         if response.extensions().get::<FailedAttempt>().is_none() {
             return response;
         }
+        let deadlines = &in_flight.deadlines;
+        if in_flight.is_after_last {
+            self.log.failed(address, Pace::Last);
+            deadlines.defy();
+            return response;
+        }
         let holder = Holder::of(address);
-        let pace = self.attempts().fail(holder, self.clock.now().monotonic);
+        let pace = match self.attempts().fail(holder, self.clock.now().monotonic) {
+            // To end it would cost others who come on it, and nothing the one who guesses.
+            Pace::Last if deadlines.is_of_many() => Pace::AtOnce,
+            pace => pace,
+        };
         self.log.failed(address, pace);
         match pace {
             Pace::AtOnce => {}

@@ -92,7 +92,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<IO> {
                 buffer.filled_mut()[before + at] = b'\n';
             }
             self.deadlines.head(scanner.in_head());
-            self.deadlines.body(scanner.in_body());
         }
         Poll::Ready(read)
     }

@@ -400,3 +400,49 @@ async fn over_tls_it_speaks_both_versions_and_asks_for_the_certificate_that_is_c
 fn keys(object: &Value) -> Vec<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_that_never_end_keep_out_nobody_who_shows_the_token() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let admin = format!("address: '127.0.0.1:0', token: {ADMIN_TOKEN}");
+        let relay = Relay::start(&upstream, &Setup { admin: Some(admin), ..Setup::default() }).await;
+        let begun = "POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        let (started, mut forms, mut read) = (Instant::now(), Vec::new(), 0);
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(("127.0.0.1", relay.ports().1)).await.unwrap();
+            write(&mut stream, begun).await;
+            let mut said = [0; 12];
+            stream.read_exact(&mut said).await.unwrap();
+            read += usize::from(&said == b"HTTP/1.1 100");
+            forms.push(stream);
+            if &said == b"HTTP/1.1 503" {
+                break;
+            }
+        }
+        let right = format!("Bearer {ADMIN_TOKEN}");
+        let answer = ask(&relay, "/api/v1/status", &[("authorization", &right)]).await;
+        assert_eq!(answer.status, 200, "{read} forms are being read");
+        assert!(read_to_end(&mut forms[0]).await.contains("HTTP/1.1 408 "));
+        assert!(started.elapsed() < Duration::from_secs(8), "a form has 2 s: {:?}", started.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_anybody_may_ask_for_is_no_guess_of_the_token_whatever_a_proxy_shows() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let admin = format!("address: '127.0.0.1:0', token: {ADMIN_TOKEN}");
+        let relay = Relay::start(&upstream, &Setup { admin: Some(admin), ..Setup::default() }).await;
+        let basic = [("authorization", "Basic b3BlcmF0b3I6d29yZA==")];
+        for path in ["/style.css", "/script.js", "/icon.svg"].repeat(8) {
+            assert_eq!(ask(&relay, path, &basic).await.status, 200, "{path}");
+        }
+        let right = format!("Bearer {ADMIN_TOKEN}");
+        let metrics = ask(&relay, "/metrics", &[("authorization", &right)]).await;
+        let line = "gander_failed_attempts_slowed_total{listener=\"admin\",answer=\"delayed\"} 0";
+        assert!(metrics.json.as_str().unwrap().contains(line), "{metrics:?}");
+    })
+    .await;
+}

@@ -178,6 +178,40 @@ async fn a_connection_of_whose_client_nothing_is_told_is_not_taken_for_its_proxy
 }
 
 #[tokio::test]
+async fn connections_are_the_share_of_the_client_that_the_header_names() {
+    for trusted in [&[][..], &["127.0.0.1/32"]] {
+        let mut setup = setup(trusted, true);
+        setup.listen.tls = None;
+        setup.source().allow_from = Vec::new();
+        setup.listen.limits.connections_of_address_max = Some(2);
+        let edge = setup.start().await;
+        let ask = async |source: [u8; 4]| {
+            let mut stream = beginning(&edge, &header(source, &[])).await;
+            stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
+            assert_eq!(statuses(&read_answer(&mut stream).await), [200], "{source:?}");
+            stream
+        };
+        let mut other = ask([203, 0, 113, 8]).await;
+        let mut streams = [ask(SENDER).await, ask(SENDER).await, ask(SENDER).await];
+        assert_eq!(read_to_end(&mut streams[0]).await, "", "the idlest of the same client gave way");
+        until_refused(&edge, "evicted", "1").await;
+        // While both of the others send a request there is no room for one more.
+        for stream in &mut streams[1..] {
+            let begun = "POST /hooks/servicepilot HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer correct-horse\r\n\
+                         Content-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut said = [0; 25];
+            stream.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        assert_eq!(read_to_end(&mut beginning(&edge, &header(SENDER, &[])).await).await, "");
+        until_refused(&edge, "address_limit", "1").await;
+        other.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
+        assert_eq!(statuses(&read_answer(&mut other).await), [200], "another client");
+    }
+}
+
+#[tokio::test]
 async fn without_tls_the_header_comes_before_http() {
     let mut setup = setup(&[], true);
     setup.listen.tls = None;

@@ -37,7 +37,9 @@ async fn secrets_are_gone_from_the_environment_that_neighbours_see_and_the_confi
 async fn a_reload_that_names_a_file_elsewhere_is_refused_with_the_remedy_and_changes_nothing() {
     within(async {
         let upstream = Upstream::start(|_, _| Reply::status(201)).await;
-        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        // The directories above those of its files may be read, too: one of them is that of temporary files.
+        let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
         let configuration = relay::write_configuration(directory.path(), &upstream, &setup());
         let process = Process::start(configuration.clone()).await;
         if process.admin("/api/v1/status").await.json["confinement"]["files"] == "not supported" {
@@ -51,6 +53,38 @@ async fn a_reload_that_names_a_file_elsewhere_is_refused_with_the_remedy_and_cha
         let refused = process.logged_with("permission denied");
         assert!(refused["message"].as_str().unwrap().contains("restart it, or put the file beside those"), "{refused}");
         assert_eq!(process.post(&relay::payload("a", "CRITICAL")).await.status, 202);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_elsewhere_is_read_again_also_where_a_link_leads_to_another_directory() {
+    within(async {
+        let upstream = Upstream::start(|_, _| Reply::Done).await;
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| elsewhere.path().join(name);
+        for (version, token) in [("1", "the-first-token-of-all"), ("2", "the-second-token-of-all")] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("token"), token).unwrap();
+        }
+        std::os::unix::fs::symlink("1", at("now")).unwrap();
+        let mut setup = setup();
+        setup.upstream_token = Some(format!("{{ file: '{}' }}", at("now/token").display()));
+        let process = Process::start(relay::write_configuration(directory.path(), &upstream, &setup)).await;
+        assert_eq!(process.post(&relay::payload("a", "CRITICAL")).await.status, 202);
+        assert_eq!(upstream.calls_once(1).await[0].headers["authorization"], "Bearer the-first-token-of-all");
+        std::os::unix::fs::symlink("2", at("new")).unwrap();
+        std::fs::rename(at("new"), at("now")).unwrap();
+        let mut shown = String::new();
+        for count in 2.. {
+            assert_eq!(process.post(&relay::payload(&format!("b{count}"), "CRITICAL")).await.status, 202);
+            shown = format!("{:?}", upstream.calls_once(count).await[count - 1].headers["authorization"]);
+            if shown.contains("second") || count > 600 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert!(shown.contains("the-second-token-of-all"), "{shown}");
     })
     .await;
 }

@@ -346,3 +346,23 @@ async fn guesses_of_the_admin_token_are_slowed_by_the_api_and_by_the_page_alike(
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_wait_for_their_peer_keep_none_of_the_same_address_waiting() {
+    within(async {
+        let mut setup = Setup::new();
+        // They wait for longer than this test may take.
+        setup.listen.limits.header_timeout = Duration::from_secs(600);
+        let edge = setup.start().await;
+        let mut half = Vec::new();
+        for _ in 0..200 {
+            let mut stream = edge.connect().await;
+            // The first byte of a record.
+            stream.write_all(&[0x16]).await.unwrap();
+            half.push(stream);
+        }
+        until_full(&edge, half.len()).await;
+        assert_eq!(edge.send(edge.post(), NOISE).await.status, 200);
+    })
+    .await;
+}

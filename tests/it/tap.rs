@@ -8,12 +8,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gander::exports::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, Service};
+use gander::exports::server::{self, AnswerBody, Answering, BadHead, Limits, Observer, Peer, RequestBody, Service};
 use gander::exports::shutdown::Shutdown;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -273,7 +272,7 @@ impl Body for Pauses {
 struct Streaming;
 
 impl Service for Streaming {
-    fn answer(self: Arc<Self>, _: Request<Incoming>, _: Peer) -> Answering {
+    fn answer(self: Arc<Self>, _: Request<RequestBody>, _: Peer) -> Answering {
         let body = Pauses(4, Box::pin(sleep(PAUSE))).boxed_unsync();
         Box::pin(async move { Response::new(AnswerBody::Streamed(body)) })
     }

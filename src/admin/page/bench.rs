@@ -10,7 +10,7 @@ use super::decided::{ELEMENTS_SHOWN, decided, refused};
 use super::fields::Fields;
 use super::layout::{Frame, Place};
 use crate::admin::State;
-use crate::admin::body::body;
+use crate::admin::body::{BODY_TIMEOUT, body};
 use crate::advice::filter_verdict::FilterVerdict;
 use crate::callgoose::filters::FiltersBeside;
 use crate::event::EventId;
@@ -39,7 +39,7 @@ pub(super) async fn view(Extract(state): Extract<State>, uri: Uri) -> Response {
 /// `POST /bench`, with `source` and `payload`.
 pub(super) async fn decide(Extract(state): Extract<State>, request: Request) -> Response {
     let bytes_max = ENCODED_BYTES * state.view.ingest.body_bytes_max();
-    let fields = match body(request, bytes_max).await {
+    let fields = match body(request, bytes_max, BODY_TIMEOUT).await {
         Ok(body) => Fields::of_form(&body),
         Err(problem) => return problem,
     };

@@ -45,7 +45,7 @@ fn ask_again(root: &str) -> Response {
 pub(super) async fn sign_in(Extract(state): Extract<State>, request: Request) -> Response {
     let Some(token) = &state.access.token else { return found("./", None) };
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_canonical().to_string());
-    let fields = match body(request, FORM_BYTES_MAX).await {
+    let fields = match body(request, FORM_BYTES_MAX, FORM_TIMEOUT).await {
         Ok(body) => Fields::of_form(&body),
         Err(problem) => return problem,
     };
@@ -102,3 +102,6 @@ fn found(to: &str, cookie: Option<HeaderValue>) -> Response {
 }
 
 const FORM_BYTES_MAX: usize = 8 * 1024;
+
+/// Whoever sends the form has shown nothing yet, and a browser sends it at once.
+const FORM_TIMEOUT: Duration = Duration::from_secs(2);

@@ -8,16 +8,17 @@ use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri}
 use axum::extract::Query;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::callgoose::SandboxAnswer;
 use super::{Call, Incident, Report, Shared};
 use crate::clock::Now;
+use crate::server::RequestBody;
 
 /// Answers one request.
-pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
+pub(super) async fn answer(shared: &Shared, request: Request<RequestBody>) -> Response<Bytes> {
     match request.uri().path() {
         "/sqibs-api/v1/process" | "/api/v1/process" | "/v1/process" => call(shared, request).await,
         "/incidents" => incidents(shared, request.method()),
@@ -31,7 +32,7 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
 }
 
 /// Answers a call, once it was reported.
-async fn call(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
+async fn call(shared: &Shared, request: Request<RequestBody>) -> Response<Bytes> {
     let now = shared.clock.now();
     match process(shared, request, now).await {
         Ok(answer) => {
@@ -45,7 +46,7 @@ async fn call(shared: &Shared, request: Request<Incoming>) -> Response<Bytes> {
     }
 }
 
-async fn process(shared: &Shared, request: Request<Incoming>, now: Now) -> Result<SandboxAnswer, Response<Bytes>> {
+async fn process(shared: &Shared, request: Request<RequestBody>, now: Now) -> Result<SandboxAnswer, Response<Bytes>> {
     if request.method() != Method::POST {
         return Err(not_allowed("POST"));
     }

@@ -18,12 +18,23 @@ fn proxies_are_trusted_where_they_are_listed_and_a_header_is_asked_for_where_it_
     assert_eq!((shown, addresses.proxy_protocol), (vec!["10.0.0.0/8".into(), "2001:db8::7/128".into()], true));
     assert_eq!(config.admin.trusted_proxies, ["127.0.0.1/32".parse().unwrap()]);
 
+    // What reaches loopback is on this machine.
+    let local = with("proxy_protocol: required");
+    assert!(Desk::new(&local).load().warnings.is_empty());
+
     let off = Desk::new(&with("trusted_proxies: []\n  proxy_protocol: 'off'")).load().config;
     assert_eq!(off.listen.addresses, crate::server::Addresses::default());
 }
 
 #[test]
 fn a_proxy_that_is_no_network_and_trust_in_everybody_are_told() {
+    let open = with("proxy_protocol: required").replace("address: 127.0.0.1:8443", "address: 0.0.0.0:8443");
+    assert_eq!(
+        listed(&Desk::new(&open).findings()),
+        [
+            "4:19 listen.proxy_protocol: whoever reaches 0.0.0.0:8443 may choose its address: no proxy is named (list the addresses of the load balancers alone in `listen.trusted_proxies`, or listen on loopback)"
+        ]
+    );
     for (listen, expected) in [
         (
             "trusted_proxies: 10.0.0.0/8",

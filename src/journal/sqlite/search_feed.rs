@@ -79,6 +79,12 @@ impl Reader {
     /// The texts of the next events; none if they are too few for a block.
     fn block_after(&self, reach: EventId) -> Result<Option<SearchBlock>, Error> {
         let builder = self.with(|connection| {
+            // The numbers alone first: else what is too few would be read again with each commit.
+            let mut enough =
+                connection.prepare_cached("SELECT id FROM event WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?;
+            if !enough.exists([sql(reach), EVENTS_IN_BLOCK as i64 - 1])? {
+                return Ok(BlockBuilder::default());
+            }
             let mut statement = connection.prepare_cached(
                 "SELECT event.id, event.received_at, event.incident_key, content.body FROM event \
                  LEFT JOIN content ON content.id = event.id AND event.action IS NOT NULL \

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
@@ -187,6 +188,7 @@ impl SearchIndex {
 
     fn open_file(&self) -> Result<Connection, Unusable> {
         let connection = connect::open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(Duration::ZERO)?;
         connection.pragma_update(None, "cache_size", CACHE_KIB)?;
         connection.query_row("PRAGMA journal_mode = MEMORY", [], |_| Ok(()))?;
         // Another program that has it open can't keep anyone waiting: the index is made again.

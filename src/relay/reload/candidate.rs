@@ -94,7 +94,7 @@ pub(super) fn read<'a>(
 }
 
 /// Adds the files that the tests beside a rule file read.
-pub(super) fn note_named(rules: &Path, files: &mut FileStamps) {
+pub(in crate::relay) fn note_named(rules: &Path, files: &mut FileStamps) {
     if let Some(source) = rule_tests::beside(rules).and_then(|beside| config::read_source(&beside).ok()) {
         let _ = rule_tests::read(&source, None, files, &mut Findings::new());
     }

@@ -35,9 +35,11 @@ impl Batch<'_> {
         if self.sweep_key_states(&mut keep)? {
             return Ok(Pruned { events: 0, more: true });
         }
+        // Each round takes some, and there is a round a minute at least. What is fresh a person may need, to write the paths.
+        if let Some(before) = before {
+            self.drop_unrelated_confirmations(before.0)?;
+        }
         let before = before.map_or(i64::MAX, |at| at.0);
-        // Each round takes some, and there is a round a minute at least.
-        self.drop_unrelated_confirmations(before)?;
         let (mut last, mut ended, mut found) = (self.journal.prune_after, false, Vec::new());
         {
             let mut statement = self.prepare(
