@@ -36,7 +36,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What the process is confined by.
+/// The parts of the confinement, each with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Landlock: files.
@@ -60,7 +60,7 @@ pub fn apply(paths: &Paths) -> Report {
     REPORT.get_or_init(|| report).clone()
 }
 
-/// What this process is confined by; none where it is not.
+/// The confinement of this process; none where it is off.
 pub fn report() -> Option<&'static Report> {
     REPORT.get()
 }

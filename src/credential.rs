@@ -56,7 +56,7 @@ pub enum Credential {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsendable;
 
-/// What of a request is there before its body.
+/// The parts of a request that come before its body.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,

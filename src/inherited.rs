@@ -1,4 +1,4 @@
-//! What the process got from whoever started it: secrets in its environment, and sockets of a service manager.
+//! Inherited from whoever started the process: secrets in its environment, and sockets of a service manager.
 //!
 //! The only file with unsafe code: the standard library leaves both to the caller's word that nobody else uses them.
 

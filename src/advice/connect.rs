@@ -54,7 +54,7 @@ pub struct SourceEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     means: Means,
-    /// Where its secrets are, of which any will do; empty where there is none.
+    /// Places of its secrets, of which any will do; empty where there is none.
     kept: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ enum Means {
         header: String,
         /// The header of the timestamp.
         timestamp: Option<String>,
-        /// What is signed how.
+        /// The text that is signed, and how.
         recipe: String,
     },
     StandardWebhooks,

@@ -31,7 +31,7 @@ pub struct ActionAt {
     pub closed: Vec<String>,
 }
 
-/// What happened to an incident.
+/// An incident was opened, or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IncidentAction {
     Opened,

@@ -51,7 +51,7 @@ impl Reader<'_> {
         trusted
     }
 
-    /// How the addresses of senders are known, who reach the relay at `listen`.
+    /// The proxies before `listen`, which tell the addresses of senders.
     pub(super) fn sender_addresses(
         &mut self,
         tree: &Node,

@@ -36,7 +36,7 @@ pub(super) struct Source {
     pub(super) respond_timeout: Duration,
     pub(super) accept: Accept,
     pub(super) handshake: Option<Handshake>,
-    /// What it takes are confirmations, which no rule sees; none where it takes alerts.
+    /// Present where it takes confirmations, which no rule sees, in place of alerts.
     pub(super) confirms: Option<Confirms>,
     /// Holds the bodies of its requests.
     pub(super) memory: SourceMemory,

@@ -1,4 +1,4 @@
-//! What a source of `kind: confirmation` takes: kept as it came, shown beside the event that it is about, and no event.
+//! Takes the requests of a source of `kind: confirmation`: kept as they came, shown beside their event, and no events.
 
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ pub struct FailedAttempts {
     delayed: usize,
 }
 
-/// How an attempt that failed is answered.
+/// The answer to an attempt that failed: at once, late, or with the end of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     AtOnce,

@@ -15,7 +15,7 @@ pub enum Progress {
     Whole(Told),
 }
 
-/// What a header tells of its connection.
+/// The content of a header: the client's address, or that it tells none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The proxy speaks for itself, as a probe: the socket's address counts.

@@ -1,4 +1,4 @@
-//! What ends a connection in good order while it works: its age, and a client CA that admits its peer no longer.
+//! Ends a connection in good order while it works: at its age, and where the client CA admits its peer no longer.
 
 use std::sync::Arc;
 use std::time::Duration;

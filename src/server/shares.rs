@@ -31,7 +31,7 @@ pub enum Claim {
     Served,
 }
 
-/// What a connection achieved, and when it last did.
+/// A connection's claim to its place, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub claim: Claim,

@@ -1,4 +1,4 @@
-//! What proxies say of their clients: `Forwarded`, `X-Forwarded-For` and the PROXY protocol.
+//! Clients' addresses, as proxies tell them: `Forwarded`, `X-Forwarded-For` and the PROXY protocol.
 
 use std::net::IpAddr;
 

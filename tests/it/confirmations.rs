@@ -30,7 +30,7 @@ pub fn webhook(event: &str, key: &str) -> Value {
     json!({ "event": format!("incident.{event}"), "incident": { "id": 1, "title": "CPU", "mapped_with": key } })
 }
 
-/// What a command prints that asks the relay.
+/// The output of a command that asks the relay.
 async fn gander(relay: &Relay, upstream: &Upstream, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup { admin: Some(format!("address: '127.0.0.1:{}'", relay.ports().1)), ..confirming(&[]) };

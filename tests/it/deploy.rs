@@ -1,4 +1,4 @@
-//! What stands in `config/deploy`, as the tools that use it read it.
+//! The files of `config/deploy`, as the tools that use it read it.
 
 use std::path::Path;
 use std::process::Command;

@@ -222,7 +222,7 @@ async fn malformed_chunks_are_refused_by_every_listener_and_nothing_behind_them_
     assert_eq!(listeners.edge.kept_count(), 1);
 }
 
-/// What a listener that speaks TLS answers a request over HTTP/2: the status, and the words of the problem.
+/// The answer of a listener that speaks TLS to a request over HTTP/2: the status, and the words of the problem.
 async fn over_http2(port: u16, ca: &Path, request: Request<Empty<Bytes>>) -> (u16, String) {
     let mut config = tls::client_config(Some(ca)).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];

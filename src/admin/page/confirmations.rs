@@ -1,4 +1,5 @@
-//! What Callgoose's outgoing webhooks said: on an event's story, and as they came, for whoever writes the paths for them.
+//! Confirmations, as Callgoose's outgoing webhooks told them: on an event's story, and as they came, for whoever writes
+//! the paths for them.
 
 use maud::{Markup, html};
 

@@ -42,7 +42,7 @@ pub struct ConfirmationRecord {
     pub event: Option<String>,
     /// The length of what came.
     pub bytes: u64,
-    /// What came, or its beginning. What is no UTF-8 in it is replaced.
+    /// The body, or its beginning. What is no UTF-8 in it is replaced.
     pub raw: String,
 }
 

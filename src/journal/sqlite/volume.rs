@@ -304,7 +304,7 @@ pub(super) fn is_full(directory: &Path) -> bool {
     look(directory).0 < SLACK
 }
 
-/// What the volume leaves for files that the journal can do without.
+/// Room on the volume for files that the journal can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RoomBeside {
     /// There is enough for the search index to grow.
