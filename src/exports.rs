@@ -43,7 +43,7 @@ pub mod delivery {
 pub mod event {
     pub use crate::event::{
         Action, Body, Draft, EventId, KeyId, Occurrence, Outcome, Priority, Queued, Reason, Settlement, SourceId,
-        State, Superseded, UpdateHash,
+        SourceNames, State, Superseded, UpdateHash,
     };
 }
 pub mod inbound {
@@ -63,18 +63,32 @@ pub mod lenient_json {
 }
 pub mod journal {
     pub use crate::journal::{
-        AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Lock, NewEvent, NewRefusal, Raw, Reader,
-        Repairs, RestoredEvent, Sendable, Share, Shares, StoredRetry, is_marked_damaged, repair,
+        AttemptRecord, Batch, Config, Details, Error, Filter, Found, Journal, Limits, Lock, NewEvent, NewRefusal, Raw,
+        Reader, Repairs, RestoredEvent, Sendable, Share, Shares, StoredRetry, is_marked_damaged, repair,
     };
+    pub mod decide {
+        pub use crate::journal::decide::{Accepted, EntryNumber, Owed};
+    }
     pub mod dedup {
-        pub use crate::journal::dedup::{
-            AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, Effect, Occurrences, Row, Settings,
-        };
+        pub use crate::journal::dedup::{AcceptReason, Arrival, Dedup, DedupDecision, Effect, Occurrences, Settings};
+    }
+    pub mod fact {
+        pub use crate::journal::fact::Fact;
+    }
+    pub mod known {
+        pub use crate::journal::known::{Known, Question, questions};
     }
     pub mod recorder {
-        pub use crate::journal::recorder::{
-            Accepted, Committed, Entry, Recorder, RecorderParts, RecorderThread, Settle, Submission,
-        };
+        pub use crate::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
+        pub mod core {
+            pub use crate::journal::recorder::core::{Core, Due};
+        }
+    }
+    pub mod request {
+        pub use crate::journal::request::{Entry, Request, Settle, Submission};
+    }
+    pub mod state {
+        pub use crate::journal::state::{RecorderState, restore_key};
     }
 }
 pub mod metrics {

@@ -6,7 +6,7 @@
 //! `server → inbound → rules → journal → delivery → callgoose`
 //!
 //! ```text
-//! sender ─TLS─▶ server ─▶ inbound: admit ▶ read ▶ decode ▶ rules ▶ count ─▶ journal: dedup + append ─▶ 202
+//! sender ─TLS─▶ server ─▶ inbound: admit ▶ read ▶ decode ▶ rules ─▶ journal: decide ▶ facts ▶ append ─▶ 202
 //!                                                                               │ (durable)
 //!                       upstream ◀─TLS─ delivery: pace, order, retry ◀──────────┘ ─▶ verdict ─▶ journal
 //! admin, metrics: read snapshots, give few explicit commands
@@ -24,7 +24,7 @@
 //! | [`server`] | one HTTP server for all listeners: TCP and TLS connections, whose address counts, HTTP framing, deadlines |
 //! | [`inbound`] | a request becomes a submission: who may, how much, body, charset, rules, the answer |
 //! | [`rules`] | the language: conditions, validation, keys, what is sent; JSONPath |
-//! | [`journal`] | what is known and durable: deduplication, the recorder that decides and appends, SQLite |
+//! | [`journal`] | what is known and durable: requests are decided into facts, the recorder appends them, SQLite keeps them |
 //! | [`delivery`] | to the upstream, in order: schedule, calls, retries, circuit breaker |
 //! | [`callgoose`] | what an answer means, the filters, what its webhooks confirm, a stand-in for Callgoose |
 //! | [`admin`] | health, API, commands, the page |
@@ -56,12 +56,13 @@
 //! | 4 services | `delivery` `journal/recorder` | one task or thread owns the state |
 //! | 3 resources | `server` `journal` `tls` | HTTP; SQLite; certificates and roots |
 //! | 2 beside | `files` `metrics` `logging` `shutdown` `supervision` `tap` `activity` `confinement` `inherited` | |
-//! | 1 domain | `rules` `journal/dedup` `journal/shares` `server/shares` `server/failed_attempts` `inbound/body_shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
+//! | 1 domain | `rules` `journal/dedup` `journal/shares` `journal/totals` `journal/space` `journal/request` `journal/fact` `journal/known` `journal/state` `journal/decide` `journal/recorder/core` `server/shares` `server/failed_attempts` `inbound/body_shares` `delivery/schedule` `delivery/retry` `delivery/breaker` `delivery/staleness` `callgoose` `server/addresses` `server/forwarded` `server/proxy_header` `inbound/auth` `inbound/limits` `bounded_json` `lenient_json` `token_bucket` `secret` `credential` `advice` `self_check` | pure: no tokio, no hyper, no files, no clock |
 //! | 0 vocabulary | `event` `trace_context` `clock` `text` `version` `yaml` | |
 //!
 //! # What is true everywhere, because something is absent
 //!
 //! - No 2xx leaves before what it acknowledges is on disk: the recorder hands out receipts after the commit.
+//! - What becomes of a request is decided in one place (`journal/decide`), purely, and nothing is written but its facts.
 //! - Deduplication keeps no state that the journal can't restore.
 //! - One file maps refusals to statuses (`inbound/refusal.rs`; `server/service.rs` for heads that reach no service),
 //!   one words the other replies to senders (`inbound/response.rs`), one makes all verdicts (`callgoose/answer.rs`), one

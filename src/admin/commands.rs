@@ -20,7 +20,7 @@ use crate::clock::WallTime;
 use crate::delivery::dispatcher::UpstreamStatus;
 use crate::event::{self, EventId, KeyId, Violation};
 use crate::inbound::{Replayed, request_id};
-use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
+use crate::journal::request::{Command, Commanded, Declined, Unavailable};
 use crate::journal::{CommandOrigin, Summary};
 
 /// How a command for one event ended.

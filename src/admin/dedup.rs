@@ -12,7 +12,7 @@ use super::body::json_body;
 use super::problem::{Reply, bad_request, problem};
 use crate::event::{Action, Draft, EventId, KeyId, Occurrence, UpdateHash};
 use crate::journal::dedup::{DedupDecision, Preview};
-use crate::journal::recorder::Expected;
+use crate::journal::request::Expected;
 use crate::rules::ELEMENTS_MAX;
 
 /// Events that would come together, one after the other, as the elements of a batch do.

@@ -7,7 +7,7 @@ use super::View;
 use crate::delivery::dispatcher::Discarding;
 use crate::event::{EventId, KeyId};
 use crate::journal::CommandOrigin;
-use crate::journal::recorder::{Command, Commanded, Declined, Unavailable};
+use crate::journal::request::{Command, Commanded, Declined, Unavailable};
 
 /// The end of a discard of a queued event.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use super::{State, View};
 use crate::clock::WallTime;
 use crate::event::{self, HoldRecord, HoldTarget};
 use crate::inbound::request_id;
-use crate::journal::recorder::{HOLDS_MAX, HoldChange, Unavailable};
+use crate::journal::request::{HOLDS_MAX, HoldChange, Unavailable};
 use crate::journal::{CommandOrigin, Filter, Summary};
 
 /// A key or a source, as a command names it.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::journal::recorder::Unavailable;
+use crate::journal::request::Unavailable;
 use crate::yaml::nearest;
 
 /// An answer, or the problem document that goes out in its place.

@@ -13,7 +13,8 @@ use crate::delivery::client::Upstream;
 use crate::delivery::dispatcher::{Failing, Stuck, UpstreamStatus};
 use crate::event::HoldRecord;
 use crate::journal::SourceTotals;
-use crate::journal::recorder::{Health, Remark, TurnedAway, Unavailable};
+use crate::journal::recorder::{Health, Remark, TurnedAway};
+use crate::journal::request::Unavailable;
 use crate::self_check::{Failing as CheckFailing, Report};
 
 /// What `/readyz` answers.

@@ -17,7 +17,7 @@ use super::refusal::{Refusal, Refused};
 use super::request_id::RequestMetadata;
 use super::{Shared, response};
 use crate::callgoose::confirmation::{Relation, Told};
-use crate::journal::recorder::Confirmation;
+use crate::journal::request::Confirmation;
 
 impl Shared {
     /// The way of an admitted confirmation. Whatever its content type, and whether or not it is JSON, it is kept: it is

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::refusal::UNPROCESSABLE;
 use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
-use crate::journal::recorder::{Entry, PendingSettlement, Recorded};
+use crate::journal::recorder::{PendingSettlement, Recorded};
+use crate::journal::request::Entry;
 use crate::rules::{Decision, Element};
 
 /// The elements of a decision: what there is to record, and what there is not.

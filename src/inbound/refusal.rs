@@ -16,7 +16,7 @@ use crate::activity::SenderRefusal;
 use crate::event::{EventId, Violation};
 use crate::inbound::auth::Denied;
 use crate::inbound::limits::{Exceeded, OverLimit};
-use crate::journal::recorder::Unavailable;
+use crate::journal::request::Unavailable;
 use crate::rules::shortened;
 use crate::server::{BadHead, FailedAttempt};
 

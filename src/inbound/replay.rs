@@ -11,7 +11,8 @@ use super::refusal::{BODY_TOO_LARGE, NotJson};
 use super::response::Reply;
 use super::{Ingest, Shared, gzip, payload};
 use crate::event::Violation;
-use crate::journal::recorder::{Declined, Entry, Submission, Unavailable};
+use crate::journal::recorder::NotReplaced;
+use crate::journal::request::{Declined, Entry, Submission, Unavailable};
 use crate::journal::{CommandOrigin, RefusedPayload};
 use crate::lenient_json::Repairs;
 use crate::rules::{Context, Decision, RuleSet};
@@ -75,14 +76,14 @@ impl Ingest {
             wait_for_settlement: false,
         };
         match shared.recorder.replace(of, submission, force, origin).await {
-            Ok(Ok(recorded)) => {
+            Ok(recorded) => {
                 let replies: Vec<Reply> =
                     elements::replies(ignored, recorded).into_iter().map(|(reply, _)| reply).collect();
                 shared.count_ignored(&replies, source);
                 Replayed::Taken(replies.iter().map(Reply::to_value).collect())
             }
-            Ok(Err(declined)) => Replayed::Declined(declined),
-            Err(unavailable) => Replayed::Unavailable(unavailable),
+            Err(NotReplaced::Declined(declined)) => Replayed::Declined(declined),
+            Err(NotReplaced::Unavailable(why)) => Replayed::Unavailable(why),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::activity::Activity;
 use crate::callgoose::confirmation::{IncidentAction, Relation, Told};
 use crate::clock::Clock;
 use crate::event::State;
-use crate::journal::recorder::Confirmed;
+use crate::journal::request::Confirmed;
 use crate::logging::LogThrottle;
 use crate::metrics::Metrics;
 use crate::rules::{Decision, Element};

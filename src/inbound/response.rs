@@ -13,7 +13,7 @@ use super::preference;
 use super::refusal::{PROBLEM_JSON, Problem, UNPROCESSABLE, problem_type, to_json};
 use crate::callgoose::confirmation::{IncidentAction, Relation, Told};
 use crate::event::{Action, EventId, Outcome, Reason, Settlement, State, Violation};
-use crate::journal::recorder::Confirmed;
+use crate::journal::request::Confirmed;
 
 /// The reply to one element of a payload.
 #[derive(Debug)]

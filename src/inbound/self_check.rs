@@ -8,7 +8,8 @@ use super::{Ingest, request_id};
 use crate::clock::WallTime;
 use crate::event::{Action, Draft, EventId, KeyId};
 use crate::journal::CommandOrigin;
-use crate::journal::recorder::{Command, Entry, PendingSettlement, Submission, Unavailable};
+use crate::journal::recorder::PendingSettlement;
+use crate::journal::request::{Command, Entry, Submission, Unavailable};
 use crate::self_check::{Failure, MARK, Settings};
 use crate::trace_context::TraceContext;
 

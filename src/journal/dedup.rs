@@ -65,13 +65,6 @@ pub struct Preview {
     pub now: Monotonic,
 }
 
-/// The result of [`Dedup::admit`], with the number of a new event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DedupResult {
-    Taken { id: EventId, reason: AcceptReason },
-    Duplicate { of: EventId, why: DuplicateReason },
-}
-
 /// Why an event is worth delivering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptReason {
@@ -114,16 +107,14 @@ pub enum Effect {
     None,
 }
 
-/// An event as the journal keeps it for deduplication.
+/// An event that was taken, as deduplication needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Taken {
     pub id: EventId,
     pub key: KeyId,
     pub action: Action,
     pub update: UpdateHash,
-    pub state: State,
-    pub outcome: Option<Outcome>,
-    /// The occurrences that its key knew after it.
+    /// The occurrences that its key knows after it.
     pub occurrences: Occurrences,
 }
 
@@ -171,38 +162,16 @@ impl Dedup {
         arrivals.into_iter().enumerate().map(one).collect()
     }
 
-    /// Decides, and takes a new event: `append` writes it with the occurrences that its key then knows, and returns its
-    /// number. State and journal change together or not at all. Each event repeats its key's occurrences, because
-    /// earlier events may be pruned, or settle so late that the journal can't tell which of them set the state.
-    /// `force`, for a person's command, skips the check for duplicates.
-    pub fn admit<E>(
-        &mut self,
-        arrival: Arrival<'_>,
-        now: Now,
-        force: bool,
-        append: impl FnOnce(AcceptReason, &Occurrences) -> Result<EventId, E>,
-    ) -> Result<DedupResult, E> {
-        let reason = match self.decide(arrival, now) {
-            DedupDecision::Take(reason) => reason,
-            DedupDecision::Duplicate { .. } if force => AcceptReason::Replay,
-            DedupDecision::Duplicate { of, why } => return Ok(DedupResult::Duplicate { of, why }),
-        };
-        let id = self.take(arrival, now.monotonic, |occurrences| append(reason, occurrences))?;
-        Ok(DedupResult::Taken { id, reason })
+    /// The occurrences that an arrival's key knows once it is taken. Each event repeats them, because earlier events may be
+    /// pruned, or settle so late that the journal can't tell which of them set the state.
+    pub fn occurrences_after(&self, arrival: Arrival<'_>) -> Occurrences {
+        arrival.occurrences(self.keys.occurrences(arrival.key))
     }
 
-    /// Takes an event without the check for duplicates.
-    pub fn take<E>(
-        &mut self,
-        arrival: Arrival<'_>,
-        now: Monotonic,
-        append: impl FnOnce(&Occurrences) -> Result<EventId, E>,
-    ) -> Result<EventId, E> {
-        let mut state = arrival.taken(self.keys.get(arrival.key).as_ref(), now);
-        state.last = append(&state.occurrences)?;
-        let last = state.last;
-        self.keys.put(arrival.key, state);
-        Ok(last)
+    /// Takes an event that is not settled yet.
+    pub fn take(&mut self, event: Taken, at: Monotonic) {
+        let Taken { id, key, action, update, occurrences } = event;
+        self.keys.put(key, KeyState { last_action: action, last: id, taken: at, waiting: true, update, occurrences });
     }
 
     /// Applies a settlement. An event without effect makes its key unknown, if nothing was taken for the key since.
@@ -213,16 +182,6 @@ impl Dedup {
         match effect {
             Effect::Confirmed => self.keys.set_delivered(key),
             Effect::None => self.keys.remove(key),
-        }
-    }
-
-    /// Takes an event that the journal kept, and settles it if it ended. All events in the order of their numbers
-    /// restore the state.
-    pub fn restore_row(&mut self, row: Row, taken: Monotonic) {
-        let Row { id, key, action, update, state, outcome, occurrences } = row;
-        self.keys.put(key, KeyState { last_action: action, last: id, taken, waiting: true, update, occurrences });
-        if let Some(effect) = Effect::of(state, outcome) {
-            self.settle(key, id, effect);
         }
     }
 
@@ -241,9 +200,14 @@ impl Dedup {
         self.keys.last(key)
     }
 
+    /// The last event that was taken for a key, and what it asked for.
+    pub fn last_action(&self, key: KeyId) -> Option<(EventId, Action)> {
+        self.keys.last_action(key)
+    }
+
     /// Returns true if the last event that was taken for a key is a trigger.
     pub fn is_open(&self, key: KeyId) -> bool {
-        self.keys.get(key).is_some_and(|state| state.last_action == Action::Trigger)
+        self.keys.last_action(key).is_some_and(|(_, action)| action == Action::Trigger)
     }
 
     /// Returns true if a key was ever evicted: then an unknown key may have delivered events.
@@ -294,20 +258,22 @@ impl Dedup {
 impl Arrival<'_> {
     /// The state of the key once the arrival is taken, still without its number.
     fn taken(&self, before: Option<&KeyState>, now: Monotonic) -> KeyState {
-        let before = before.map(|state| state.occurrences.clone()).unwrap_or_default();
-        let occurrences = match self.occurrence {
-            Some(named) if before.last.as_ref() != Some(named) => {
-                Occurrences { last: Some(named.clone()), past: before.last }
-            }
-            _ => before,
-        };
         KeyState {
             last_action: self.action,
             last: UNNUMBERED,
             taken: now,
             waiting: true,
             update: self.update,
-            occurrences,
+            occurrences: self.occurrences(before.map(|state| state.occurrences.clone()).unwrap_or_default()),
+        }
+    }
+
+    fn occurrences(&self, before: Occurrences) -> Occurrences {
+        match self.occurrence {
+            Some(named) if before.last.as_ref() != Some(named) => {
+                Occurrences { last: Some(named.clone()), past: before.last }
+            }
+            _ => before,
         }
     }
 }

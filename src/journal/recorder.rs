@@ -6,9 +6,9 @@
 //! everyone who waited meanwhile. The dispatcher hands over attempts and settlements; nobody else writes.
 
 mod availability;
-mod command;
-mod confirmation;
+pub mod core;
 mod receipt;
+mod reply;
 mod thread;
 mod write_progress;
 
@@ -16,78 +16,30 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::activity::Activity;
 use crate::clock::WallTime;
-use crate::event::{
-    Action, Draft, EventId, HoldRecord, HoldTarget, KeyId, Occurrence, Outgoing, Pending, Queued, Settlement,
-    SourceNames, UpdateHash, Violation,
+use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Pending, Settlement, SourceNames};
+use crate::journal::decide::Accepted;
+use crate::journal::dedup::Preview;
+use crate::journal::request::{
+    AttemptRecord, Command, CommandOrigin, Commanded, Confirmation, Confirmed, Expected, HoldChange, Request, Settle,
+    ShadowDifferences, StoredRetry, Submission, Unavailable,
 };
-use crate::journal::dedup::{Arrival, Preview};
-use crate::journal::{AttemptRecord, CommandOrigin, SourceTotals, StoredRetry, Totals};
+use crate::journal::{SourceTotals, Totals};
 use crate::tap::Tap;
-use crate::trace_context::TraceContext;
 
-pub use availability::{Health, Remark, TurnedAway, Unavailable};
-pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
-pub use confirmation::{Confirmation, Confirmed};
+pub use availability::{Health, Remark, TurnedAway};
 pub use receipt::{Receipt, Recorded};
+pub use reply::NotReplaced;
+use reply::Reply;
 pub use thread::{RecorderParts, RecorderThread, restore_dedup};
 use write_progress::WriteProgress;
-
-/// The entries of one request, to be recorded together or not at all.
-#[derive(Debug)]
-pub struct Submission {
-    pub source: Arc<str>,
-    /// The relay's own id of the request, as in its logs.
-    pub request_id: Arc<str>,
-    /// The sender's own, shortened and escaped.
-    pub sender_request_id: Option<Arc<str>>,
-    /// The trace of its events; none for a payload that an earlier version kept.
-    pub trace: Option<TraceContext>,
-    pub received_at: WallTime,
-    /// The body as it came.
-    pub raw: Bytes,
-    /// The charset of `raw`; none for UTF-8.
-    pub charset: Option<&'static str>,
-    /// In the order of the payload. Ignored elements are not among them.
-    pub entries: Vec<Entry>,
-    /// The receipts carry a [`PendingSettlement`].
-    pub wait_for_settlement: bool,
-}
-
-/// An event or a refused payload to record.
-#[derive(Debug)]
-pub enum Entry {
-    /// The key is that of the draft's source and incident key.
-    Event { key: KeyId, draft: Draft },
-    Refused {
-        /// The element's own JSON; none where the whole request is refused, whose raw body stands for it.
-        element: Option<Bytes>,
-        /// The label of the refusal.
-        reason: &'static str,
-        violations: Vec<Violation>,
-    },
-}
 
 /// Resolves when the event is settled.
 #[derive(Debug)]
 pub struct PendingSettlement(oneshot::Receiver<Settlement>);
-
-/// A settlement to write.
-#[derive(Clone, Debug)]
-pub struct Settle {
-    /// The last call; none where the event ended without one.
-    pub attempt: Option<AttemptRecord>,
-    pub settlement: Settlement,
-    pub key: KeyId,
-    /// A later event of the key waits for it. Where neither that nor a sender does, it may share a later batch.
-    pub awaited: bool,
-    /// The command that discarded it, where a person did.
-    pub commanded: Option<Arc<CommandOrigin>>,
-}
 
 /// The events that one commit made durable, for the dispatcher.
 #[derive(Debug, Default)]
@@ -107,38 +59,6 @@ pub struct QueueCopy {
     pub ending: HashSet<EventId>,
     /// The bodies of the newest events that wait.
     pub bodies: HashMap<EventId, Outgoing>,
-}
-
-/// An event that was just made durable.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Accepted {
-    pub event: Queued,
-    /// The body to send; none where it is to be read back from the journal.
-    pub outgoing: Option<Outgoing>,
-}
-
-/// The differences between what the rules decided of an event and what the shadow rules would have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShadowDifferences {
-    pub event: EventId,
-    /// A JSON list.
-    pub differences: String,
-}
-
-/// An event that has not come, to ask deduplication about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
-    pub key: KeyId,
-    pub action: Action,
-    pub update: UpdateHash,
-    pub occurrence: Option<Occurrence>,
-}
-
-impl Expected {
-    pub fn arrival(&self) -> Arrival<'_> {
-        let Expected { key, action, update, occurrence } = self;
-        Arrival { key: *key, action: *action, update: *update, occurrence: occurrence.as_ref() }
-    }
 }
 
 /// Counts of the events that wait for delivery or for a person.
@@ -171,61 +91,23 @@ pub struct Recorder {
     activity: Activity,
 }
 
+/// A request with the place for its reply.
 #[derive(Debug)]
-pub(crate) enum Message {
-    Record {
-        submission: Submission,
-        reply: oneshot::Sender<Result<Vec<Recorded>, Unavailable>>,
-    },
-    Confirm {
-        confirmation: Confirmation,
-        reply: oneshot::Sender<Result<Confirmed, Unavailable>>,
-    },
-    Attempt(AttemptRecord, StoredRetry),
-    Settle(Settle),
-    Tally {
-        unmatched: Vec<(EventId, KeyId)>,
-        reply: oneshot::Sender<Tally>,
-    },
-    Open {
-        limit: usize,
-        reply: oneshot::Sender<Option<Vec<EventId>>>,
-    },
-    ShadowDifferences(Vec<ShadowDifferences>),
-    Preview {
-        arrivals: Vec<Expected>,
-        reply: oneshot::Sender<Option<Vec<Preview>>>,
-    },
-    Command {
-        command: Command,
-        ids: Vec<EventId>,
-        origin: Arc<CommandOrigin>,
-        reply: oneshot::Sender<Result<Vec<Commanded>, Unavailable>>,
-    },
-    Hold {
-        target: HoldTarget,
-        held: bool,
-        origin: Arc<CommandOrigin>,
-        reply: oneshot::Sender<Result<HoldChange, Unavailable>>,
-    },
-    Replace {
-        of: EventId,
-        submission: Submission,
-        force: bool,
-        origin: Arc<CommandOrigin>,
-        reply: oneshot::Sender<Replaced>,
-    },
+pub(crate) struct Message {
+    pub(crate) request: Request,
+    /// None where nobody waits for it.
+    pub(crate) reply: Option<oneshot::Sender<Reply>>,
 }
-
-/// The receipts of what replaced a refused payload, or why it was not replaced.
-pub(crate) type Replaced = Result<Result<Vec<Recorded>, Declined>, Unavailable>;
 
 impl Recorder {
     /// Keeps a submission; returns its entries in their order, each with its receipt, after the sync.
     pub async fn record(&self, submission: Submission) -> Result<Vec<Recorded>, Unavailable> {
-        let (reply, recorded) = oneshot::channel();
-        self.put(Message::Record { submission, reply })?;
-        self.reply(recorded).await?
+        self.ask(Request::Record(submission)).await?.recorded()
+    }
+
+    /// Keeps a confirmation, related to the event that it is about; returns after the sync.
+    pub async fn confirm(&self, confirmation: Confirmation) -> Result<Confirmed, Unavailable> {
+        self.ask(Request::Confirm(confirmation)).await?.confirmed()
     }
 
     /// Carries out a command for each of these events, in their order; returns when everything of it is on disk. Of
@@ -238,10 +120,8 @@ impl Recorder {
     ) -> Result<Vec<Commanded>, Unavailable> {
         let mut done = Vec::with_capacity(ids.len());
         for ids in ids.chunks(COMMANDED_AT_ONCE) {
-            let (reply, commanded) = oneshot::channel();
-            let origin = Arc::clone(origin);
-            self.put(Message::Command { command, ids: ids.to_vec(), origin, reply })?;
-            done.extend(self.reply(commanded).await??);
+            let (ids, origin) = (ids.to_vec(), Arc::clone(origin));
+            done.extend(self.ask(Request::Command { command, ids, origin }).await?.commanded()?);
         }
         Ok(done)
     }
@@ -254,10 +134,17 @@ impl Recorder {
         submission: Submission,
         force: bool,
         origin: &Arc<CommandOrigin>,
-    ) -> Result<Result<Vec<Recorded>, Declined>, Unavailable> {
-        let (reply, replaced) = oneshot::channel();
-        self.put(Message::Replace { of, submission, force, origin: Arc::clone(origin), reply })?;
-        self.reply(replaced).await?
+    ) -> Result<Vec<Recorded>, NotReplaced> {
+        let origin = Arc::clone(origin);
+        let asked = self.ask(Request::Replace { of, submission, force, origin }).await;
+        asked.map_err(NotReplaced::Unavailable)?.replaced()
+    }
+
+    /// Asks, and waits for the reply, which comes after the commit.
+    async fn ask(&self, request: Request) -> Result<Reply, Unavailable> {
+        let (reply, replied) = oneshot::channel();
+        self.put(Message { request, reply: Some(reply) })?;
+        self.reply(replied).await
     }
 
     fn put(&self, message: Message) -> Result<(), Unavailable> {
@@ -291,7 +178,7 @@ impl Recorder {
     /// Writes down a call after which the event is to be tried again, and when. Not waited for: a lost line of this
     /// record loses no event.
     pub async fn attempted(&self, attempt: AttemptRecord, tried: StoredRetry) {
-        let _ = self.messages.send(Message::Attempt(attempt, tried)).await;
+        let _ = self.messages.send(Message::unanswered(Request::Attempt(attempt, tried))).await;
     }
 
     /// Sends a settlement to be written; a [`Committed`] tells when it is on disk. Returns it where the recorder's queue is
@@ -299,7 +186,7 @@ impl Recorder {
     pub fn settle(&self, settle: Settle) -> Result<(), Box<Settle>> {
         match self.messages.try_reserve() {
             Ok(place) => {
-                place.send(Message::Settle(settle));
+                place.send(Message::unanswered(Request::Settle(settle)));
                 Ok(())
             }
             Err(_) => Err(Box::new(settle)),
@@ -309,7 +196,7 @@ impl Recorder {
     /// Like [`Recorder::settle`], but waits for its turn. If the recorder ended before that, the event is still queued at
     /// the next start.
     pub async fn settle_in_turn(&self, settle: Settle) {
-        let _ = self.messages.send(Message::Settle(settle)).await;
+        let _ = self.messages.send(Message::unanswered(Request::Settle(settle))).await;
     }
 
     /// Leaves what is known of the queue when the dispatcher ends, for a journal that lacks some of it later.
@@ -320,9 +207,7 @@ impl Recorder {
 
     /// The triggers on which open incidents rest, newest first; none while that can't be told.
     pub async fn open_incidents(&self, limit: usize) -> Option<Vec<EventId>> {
-        let (reply, ids) = oneshot::channel();
-        self.put(Message::Open { limit, reply }).ok()?;
-        self.reply(ids).await.ok()?
+        self.ask(Request::Open { limit }).await.ok()?.open()
     }
 
     /// Sends differences to be written, unless the recorder's queue is half full: senders come first. Not waited for.
@@ -330,17 +215,16 @@ impl Recorder {
         if self.messages.capacity() < QUEUE / 2 {
             return Err(differences);
         }
-        self.messages.try_send(Message::ShadowDifferences(differences)).map_err(|error| match error.into_inner() {
-            Message::ShadowDifferences(differences) => differences,
+        let sent = self.messages.try_send(Message::unanswered(Request::Differ(differences)));
+        sent.map_err(|error| match error.into_inner().request {
+            Request::Differ(differences) => differences,
             _ => Vec::new(),
         })
     }
 
     /// Asks what deduplication would decide of events that come together; none while that can't be told.
     pub async fn preview(&self, arrivals: Vec<Expected>) -> Option<Vec<Preview>> {
-        let (reply, previews) = oneshot::channel();
-        self.put(Message::Preview { arrivals, reply }).ok()?;
-        self.reply(previews).await.ok()?
+        self.ask(Request::Preview(arrivals)).await.ok()?.previews()
     }
 
     /// The sources that send more than their share of the queue.
@@ -355,9 +239,7 @@ impl Recorder {
         held: bool,
         origin: &Arc<CommandOrigin>,
     ) -> Result<HoldChange, Unavailable> {
-        let (reply, change) = oneshot::channel();
-        self.put(Message::Hold { target, held, origin: Arc::clone(origin), reply })?;
-        self.reply(change).await?
+        self.ask(Request::Hold { target, held, origin: Arc::clone(origin) }).await?.hold_change()
     }
 
     /// The holds in force, in the order of source and key.
@@ -392,9 +274,7 @@ impl Recorder {
 
     /// Counts the events that wait for delivery or for a person; none while that can't be told.
     pub async fn tally(&self, unmatched: Vec<(EventId, KeyId)>) -> Option<Tally> {
-        let (reply, tally) = oneshot::channel();
-        self.put(Message::Tally { unmatched, reply }).ok()?;
-        self.reply(tally).await.ok()
+        self.ask(Request::Tally { unmatched }).await.ok()?.tally()
     }
 
     /// The activity of each source since the start.
@@ -415,6 +295,21 @@ impl Recorder {
     /// True once the recorder's thread has ended: every handle is gone, or it failed.
     pub fn is_closed(&self) -> bool {
         self.messages.is_closed()
+    }
+}
+
+impl Message {
+    /// A request for whose reply nobody waits.
+    fn unanswered(request: Request) -> Message {
+        Message { request, reply: None }
+    }
+
+    /// Sends the reply, if somebody waits for it.
+    fn answer(self, reply: Reply) {
+        if let Some(waits) = self.reply {
+            // Whoever asked may have gone.
+            let _ = waits.send(reply);
+        }
     }
 }
 

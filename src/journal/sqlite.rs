@@ -37,7 +37,6 @@ mod pages;
 mod put_back;
 mod reader;
 mod readers;
-mod records;
 mod refused_payload;
 mod restore_rows;
 mod restored_row;
@@ -52,7 +51,6 @@ mod sectors;
 mod source_totals;
 mod sqlite_version;
 mod sum;
-mod totals;
 mod unmatched;
 mod values;
 mod verify;
@@ -67,45 +65,40 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::clock::WallTime;
-use crate::event::{Action, Damage, EventId, KeyId, Outcome, Priority, State, UpdateHash};
+use crate::event::{Damage, EventId};
 use crate::journal::Shares;
-use crate::journal::dedup::Occurrences;
+use crate::journal::space::Space;
+use crate::journal::state::RestoredEvent;
+use crate::journal::totals::{Limits, Totals, TotalsBySource};
 use connect::connect;
 use errors::{MAKE_ROOM, is_of_damage};
 use key_state::KeyStates;
 use marker::{Mark, Marker};
 use names::FILE;
 use open_files::{OpenFiles, Wrote};
-use source_totals::TotalsBySource;
 use verify::note_files;
 use volume::Volume;
 
 pub use batch::Batch;
-pub use command_log::{CommandOrigin, CommandRecord, CommandTarget, NewCommand};
-pub use confirmations::{
-    ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation, NewConfirmation, RAW_BYTES_KEPT,
-};
+pub use command_log::CommandRecord;
+pub use confirmations::{ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation};
 pub use data_dir::{Lock, inspect, is_used, make_directory};
 pub use errors::{Error, OpenError};
 pub use event_details::{AttemptDetails, Details};
 #[cfg(test)]
 pub use event_list::Searched;
 pub use event_list::{Filter, Order, Page, Summary, Texts};
-pub use lookup::{Blob, Decided, Later, Replay, Stored};
 pub use marker::{FilesAtStart, Lack};
 pub use open_files::{FileStates, PutBackBy};
 pub use put_back::{ClosedJournal, PutBack};
 pub use reader::{Delivered, Reader, Scope, Sendable};
 pub use readers::Readers;
-pub use records::{AttemptRecord, NewEvent, NewRefusal, Raw};
 pub use refused_payload::RefusedPayload;
 pub use rewrite_from_queue::Rewritten;
 pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, repair};
 pub use search_feed::Fed;
 pub use search_index::SearchIndex;
-pub use source_totals::{Fit, SourceTotals};
-pub use totals::Totals;
-pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
+pub use volume::{Outlook, Reserve, TooSmall, outlook, too_small};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +114,12 @@ pub struct Config {
     pub reserve: Option<u64>,
 }
 
+impl Config {
+    pub(in crate::journal) fn limits(&self) -> Limits {
+        Limits { max_events: self.max_events, max_bytes: self.max_bytes, shares: self.shares.clone() }
+    }
+}
+
 /// The writing end: one in a process, and one process for a data directory.
 #[derive(Debug)]
 pub struct Journal {
@@ -134,6 +133,7 @@ pub struct Journal {
     /// True if modification times are reliable.
     times: bool,
     config: Config,
+    limits: Limits,
     volume: Volume,
     next_id: EventId,
     /// The first event number of a new journal: the time in milliseconds since 1970.
@@ -142,26 +142,6 @@ pub struct Journal {
     key_states: KeyStates,
     /// The position at which pruning goes on.
     prune_after: EventId,
-}
-
-/// One event for a restart, in the order of acknowledgement.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RestoredEvent {
-    pub id: EventId,
-    pub source: Arc<str>,
-    pub key: KeyId,
-    pub action: Action,
-    pub priority: Priority,
-    pub acknowledged_at: WallTime,
-    pub state: State,
-    pub outcome: Option<Outcome>,
-    pub update: UpdateHash,
-    /// The occurrences that its key knew after it.
-    pub occurrences: Occurrences,
-    /// True for a queued trigger that followed a resolve.
-    pub reopening: bool,
-    /// The state of its retries, if it was tried and is still queued.
-    pub tried: Option<StoredRetry>,
 }
 
 /// A row for a restart.
@@ -177,18 +157,6 @@ pub enum Found {
 pub struct Damaged {
     pub id: EventId,
     pub damage: Damage,
-}
-
-/// The state of an event's retries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredRetry {
-    pub attempts: u32,
-    /// The time for which it has been tried since the first attempt ended, without pauses and while a relay ran. A
-    /// duration, so that neither downtime nor a changed clock makes the event older.
-    pub age: Duration,
-    pub retry_at: WallTime,
-    /// The wait that the upstream asked for, if it did.
-    pub asked: Option<Duration>,
 }
 
 impl Journal {
@@ -234,6 +202,7 @@ impl Journal {
             identity,
             times: true,
             config: config.clone(),
+            limits: config.limits(),
             volume,
             next_id: EventId(0),
             opened_at: now.0.max(1).cast_unsigned(),
@@ -400,12 +369,12 @@ impl Journal {
 
     /// Returns true if no further event fits.
     pub fn is_full(&self) -> bool {
-        !self.totals().without_refused().fits(1, 1, self.config.max_events, self.config.max_bytes)
+        !self.totals().without_refused().fits(1, 1, &self.limits)
     }
 
     /// The part of `max_events` or of `max_bytes` in use, whichever is greater.
     pub fn used(&self) -> f64 {
-        let Config { max_events, max_bytes, .. } = self.config;
+        let Limits { max_events, max_bytes, .. } = self.limits;
         let used = self.totals().without_refused();
         let part = |used: u64, max: u64| used as f64 / max.max(1) as f64;
         part(used.events(), max_events).max(part(used.bytes, max_bytes))
@@ -417,7 +386,7 @@ impl Journal {
         let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         let bytes: u64 = self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let used = u64::try_from(pages - free).unwrap_or(0) * bytes;
-        Ok(used > self.config.max_bytes)
+        Ok(used > self.limits.max_bytes)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Monotonic, WallTime};
 use crate::event::{Action, Draft, Settlement, State};
 use crate::inbound::{Ingest, Submitted};
-use crate::journal::recorder::Unavailable;
+use crate::journal::request::Unavailable;
 use crate::metrics::Metrics;
 use crate::self_check::{Failure, Report, Rounds, Settings, Step};
 use crate::shutdown::Shutdown;

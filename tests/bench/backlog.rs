@@ -81,7 +81,6 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<u64> {
     let now = WallTime(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
     let mut journal = Journal::open(&config, &lock, now).map_err(|error| error.to_string())?;
     journal.restore(|_| {}).map_err(failed)?;
-    let none = Occurrences::default();
     let mut first = None;
     for start in (0..events).step_by(FILLED_AT_ONCE) {
         let mut batch = journal.begin().map_err(failed)?;
@@ -104,7 +103,7 @@ pub(crate) fn fill(data: &Path, events: u64, state: State) -> Result<u64> {
                 charset: None,
                 body: body.as_bytes(),
                 update: UpdateHash(number),
-                occurrences: &none,
+                occurrences: Occurrences::default(),
                 follows: None,
                 replay_of: None,
             };

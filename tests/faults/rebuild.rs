@@ -52,7 +52,6 @@ pub fn write(directory: &Path, delivered: usize, queued: usize, folded: bool) {
 }
 
 fn event<'a>(key: &'a str, now: WallTime, body: &'a [u8]) -> NewEvent<'a> {
-    const NONE: &Occurrences = &Occurrences { last: None, past: None };
     NewEvent {
         source: "servicepilot",
         action: Action::Trigger,
@@ -68,7 +67,7 @@ fn event<'a>(key: &'a str, now: WallTime, body: &'a [u8]) -> NewEvent<'a> {
         charset: None,
         body,
         update: UpdateHash(1),
-        occurrences: NONE,
+        occurrences: Occurrences::default(),
         replay_of: None,
         follows: None,
     }

@@ -16,7 +16,8 @@ use gander::exports::event::{
 };
 use gander::exports::journal::Shares;
 use gander::exports::journal::dedup::{self, Occurrences};
-use gander::exports::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
+use gander::exports::journal::recorder::{RecorderParts, RecorderThread};
+use gander::exports::journal::request::{Entry, Submission};
 use gander::exports::journal::{
     self, AttemptRecord, Journal, Lock, NewEvent, NewRefusal, Raw, Reader, Repairs, Sendable, StoredRetry,
 };
@@ -119,7 +120,7 @@ fn commit(
                 charset: None,
                 body: &body,
                 update: UpdateHash(number as u64),
-                occurrences: &Occurrences::default(),
+                occurrences: Occurrences::default(),
                 replay_of: None,
                 follows: None,
             })
@@ -140,7 +141,7 @@ fn commit(
                 charset: None,
                 element: None,
                 reason: "validation",
-                errors,
+                errors: errors.into(),
             })
             .unwrap();
     }

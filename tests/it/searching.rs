@@ -46,7 +46,7 @@ fn left_behind(directory: &std::path::Path, events: u64) {
             charset: None,
             body: body.as_bytes(),
             update: UpdateHash(number),
-            occurrences: &Occurrences::default(),
+            occurrences: Occurrences::default(),
             follows: None,
             replay_of: None,
         };

@@ -18,8 +18,10 @@ use gander::exports::inbound::{
     self, Accept, BodyLimits, ConfirmationSource, Ingest, Respond, SourceConfig, SourceRules,
 };
 use gander::exports::journal;
+use gander::exports::journal::decide::Accepted;
 use gander::exports::journal::dedup;
-use gander::exports::journal::recorder::{Accepted, Committed, Recorder, RecorderParts, RecorderThread, Settle};
+use gander::exports::journal::recorder::{Committed, Recorder, RecorderParts, RecorderThread};
+use gander::exports::journal::request::Settle;
 use gander::exports::journal::{AttemptRecord, Details, Lock, Reader};
 use gander::exports::journal::{Share, Shares};
 use gander::exports::metrics::{Exposition, Metrics};

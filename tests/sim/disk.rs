@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gander::exports::clock::{Now, WallTime};
-use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::exports::journal::StoredRetry;
+use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, Reason, SourceId, State, UpdateHash};
 use gander::exports::journal::dedup::{AcceptReason, Effect, Occurrences};
+use gander::exports::journal::fact::Fact;
+use gander::exports::journal::{RestoredEvent, StoredRetry};
 
 use crate::files::Files;
 use crate::senders::key_id;
@@ -16,8 +17,6 @@ use crate::senders::key_id;
 #[derive(Debug)]
 pub struct Disk {
     rows: BTreeMap<EventId, Row>,
-    /// Resolves that ended because nothing of their incident was sent.
-    superseded: BTreeSet<EventId>,
     /// Rows of which only what their keys rest on is kept: each goes when its key goes on.
     of_keys: BTreeSet<EventId>,
     /// Whether those on which no key rests were looked for since the journal was opened.
@@ -41,21 +40,34 @@ pub struct Row {
     pub acknowledged_at: WallTime,
     pub state: State,
     pub outcome: Option<Outcome>,
+    /// It ended because nothing of its incident was sent.
+    pub superseded: bool,
     pub settled_at: WallTime,
 }
 
 /// What is to become durable together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
-    next: EventId,
     pub appended: Vec<Row>,
     pub tried: Vec<(EventId, StoredRetry)>,
-    pub settled: Vec<(EventId, State, Option<Outcome>, WallTime)>,
+    pub settled: Vec<Settled>,
+    /// Events on which keys rested that are forgotten.
+    pub forgotten: Vec<EventId>,
+}
+
+/// The end of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    pub id: EventId,
+    pub state: State,
+    pub outcome: Option<Outcome>,
+    pub superseded: bool,
+    pub at: WallTime,
 }
 
 impl Disk {
     pub fn new(files: Option<Files>) -> Disk {
-        Disk { rows: BTreeMap::new(), superseded: BTreeSet::new(), of_keys: BTreeSet::new(), swept: false, files }
+        Disk { rows: BTreeMap::new(), of_keys: BTreeSet::new(), swept: false, files }
     }
 
     /// The process starts, or goes on after a fault.
@@ -66,10 +78,9 @@ impl Disk {
         self.swept = false;
     }
 
-    pub fn begin(&self) -> Batch {
-        // The newest row is never removed, so the number after it was never used.
-        let next = EventId(self.last().map_or(1, |last| last.0 + 1));
-        Batch { next, appended: Vec::new(), tried: Vec::new(), settled: Vec::new() }
+    /// The number of the next event. The newest row is never removed, so the one after it was never used.
+    pub fn next(&self) -> EventId {
+        EventId(self.last().map_or(1, |last| last.0 + 1))
     }
 
     pub fn commit(&mut self, batch: Batch) {
@@ -87,31 +98,25 @@ impl Disk {
                 row.tried = Some(tried);
             }
         }
-        for (id, state, outcome, at) in batch.settled {
+        for Settled { id, state, outcome, superseded, at } in batch.settled {
             if let Some(row) = self.rows.get_mut(&id).filter(|row| row.state == State::Queued) {
-                (row.state, row.outcome, row.settled_at) = (state, outcome, at);
+                (row.state, row.outcome, row.superseded, row.settled_at) = (state, outcome, superseded, at);
+            }
+        }
+        for id in batch.forgotten {
+            if self.of_keys.remove(&id) {
+                self.rows.remove(&id);
             }
         }
     }
 
-    pub fn note_superseded(&mut self, id: EventId) {
-        self.superseded.insert(id);
-    }
-
-    /// As the journal tells it, with what a batch is about to change.
-    pub fn may_be_open(&self, key: usize, batch: &Batch) -> bool {
-        let rows = self.rows.values().chain(&batch.appended).filter(|row| row.key == key);
-        let mut ends = rows.map(|row| {
-            let settled = batch.settled.iter().find(|(id, ..)| *id == row.id && row.state == State::Queued);
-            let (state, outcome) =
-                settled.map_or((row.state, row.outcome), |(_, state, outcome, _)| (*state, *outcome));
-            (row, state, outcome)
+    /// As the journal tells it.
+    pub fn may_be_open(&self, key: usize) -> bool {
+        let last = self.rows.values().filter(|row| row.key == key).rfind(|row| {
+            let unknown = matches!(row.outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
+            matches!(row.state, State::Dead | State::Ended) || unknown
         });
-        let last = ends.rfind(|(_, state, outcome)| {
-            let unknown = matches!(outcome, Some(Outcome::Unmatched | Outcome::NotResolved));
-            matches!(state, State::Dead | State::Ended) || unknown
-        });
-        last.is_some_and(|(row, ..)| row.action == Action::Trigger || !self.superseded.contains(&row.id))
+        last.is_some_and(|row| row.action == Action::Trigger || !row.superseded)
     }
 
     /// Every row, oldest first.
@@ -179,24 +184,68 @@ impl Row {
     }
 }
 
+impl Row {
+    /// As a start reads it.
+    pub fn restored(&self) -> RestoredEvent {
+        let queued = self.state == State::Queued;
+        RestoredEvent {
+            id: self.id,
+            source: crate::senders::SOURCE.into(),
+            key: key_id(self.key),
+            action: self.action,
+            // What only a delivery needs is not told of what needs none.
+            priority: if queued { self.priority } else { Priority::default() },
+            acknowledged_at: self.acknowledged_at,
+            state: self.state,
+            outcome: self.outcome.filter(|_| self.state == State::Delivered),
+            update: self.update,
+            occurrences: self.occurrences.clone(),
+            reopening: queued && self.novelty == AcceptReason::Reopening,
+            tried: self.tried.filter(|_| queued),
+        }
+    }
+}
+
 impl Batch {
-    /// Appends an event as queued; its number is told.
-    pub fn append(&mut self, row: Row) -> EventId {
-        let id = self.next;
-        self.next = EventId(id.0 + 1);
-        self.appended.push(Row { id, ..row });
-        id
-    }
-
-    pub fn store_retry(&mut self, id: EventId, tried: StoredRetry) {
-        self.tried.push((id, tried));
-    }
-
-    pub fn settle(&mut self, id: EventId, state: State, outcome: Option<Outcome>, at: WallTime) {
-        self.settled.push((id, state, outcome, at));
-    }
-
     pub fn is_empty(&self) -> bool {
-        self.appended.is_empty() && self.tried.is_empty() && self.settled.is_empty()
+        let Batch { appended, tried, settled, forgotten } = self;
+        appended.is_empty() && tried.is_empty() && settled.is_empty() && forgotten.is_empty()
+    }
+
+    /// The rows of facts, as far as a restart can tell them.
+    pub fn of(facts: &[Fact<'_>]) -> Batch {
+        let mut batch = Batch::default();
+        for fact in facts {
+            match fact {
+                Fact::Taken { id, event, .. } => batch.appended.push(Row {
+                    id: *id,
+                    key: event.incident_key.parse().unwrap(),
+                    action: event.action,
+                    update: event.update,
+                    occurrences: event.occurrences.clone(),
+                    follows: event.follows,
+                    priority: event.priority,
+                    novelty: AcceptReason::ALL.into_iter().find(|reason| reason.as_str() == event.novelty).unwrap(),
+                    tried: None,
+                    acknowledged_at: event.acknowledged_at,
+                    state: State::Queued,
+                    outcome: None,
+                    superseded: false,
+                    settled_at: event.acknowledged_at,
+                }),
+                Fact::Tried { event, retry, .. } => batch.tried.push((*event, *retry)),
+                Fact::Settled { settlement, .. } => batch.settled.push(Settled {
+                    id: settlement.id,
+                    state: settlement.state,
+                    outcome: settlement.outcome,
+                    superseded: settlement.reason == Some(Reason::Superseded),
+                    at: settlement.at,
+                }),
+                Fact::Forgotten(last) => batch.forgotten.push(*last),
+                Fact::Repeated { .. } => {}
+                other => panic!("nobody asks for {other:?} here"),
+            }
+        }
+        batch
     }
 }

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use gander::exports::clock::WallTime;
-use gander::exports::event::{EventId, KeyId, Priority, Settlement, State};
+use gander::exports::event::{EventId, KeyId, Reason, Settlement};
 use gander::exports::journal::Shares;
-use gander::exports::journal::dedup::AcceptReason;
 use gander::exports::journal::{self, Found, Journal, Lock, NewEvent, Raw, RestoredEvent};
 use tempfile::TempDir;
 
-use crate::disk::{Batch, Row};
+use crate::disk::{Batch, Row, Settled};
+use crate::senders::SOURCE;
 
 #[derive(Debug)]
 pub struct Files {
@@ -48,7 +48,7 @@ impl Files {
                 charset: None,
                 body: b"{}",
                 update: row.update,
-                occurrences: &row.occurrences,
+                occurrences: row.occurrences.clone(),
                 follows: row.follows,
                 replay_of: None,
             });
@@ -57,9 +57,13 @@ impl Files {
         for (id, tried) in &model.tried {
             batch.store_retry(*id, *tried, WallTime(0)).unwrap();
         }
-        for (id, state, outcome, at) in &model.settled {
-            let (id, state, outcome, at) = (*id, *state, *outcome, *at);
-            batch.settle(&Settlement { id, state, outcome, reason: None, attempts: 1, at }).unwrap();
+        for settled in &model.settled {
+            let Settled { id, state, outcome, superseded, at } = *settled;
+            let reason = superseded.then_some(Reason::Superseded);
+            batch.settle(&Settlement { id, state, outcome, reason, attempts: 1, at }).unwrap();
+        }
+        for last in &model.forgotten {
+            batch.drop_key_state(*last).unwrap();
         }
         batch.commit().unwrap();
     }
@@ -73,24 +77,8 @@ impl Files {
     /// What a start finds is what the model holds.
     pub fn check<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) {
         let found = self.open();
-        let queued = |row: &Row| row.state == State::Queued;
-        let expected: Vec<RestoredEvent> = rows
-            .map(|row| RestoredEvent {
-                id: row.id,
-                key: KeyId::new(SOURCE, &row.key.to_string()),
-                source: SOURCE.into(),
-                action: row.action,
-                // What only a delivery needs is not told of what needs none.
-                priority: if queued(row) { row.priority } else { Priority::default() },
-                acknowledged_at: row.acknowledged_at,
-                state: row.state,
-                outcome: row.outcome.filter(|_| row.state == State::Delivered),
-                update: row.update,
-                occurrences: row.occurrences.clone(),
-                reopening: queued(row) && row.novelty == AcceptReason::Reopening,
-                tried: row.tried.filter(|_| queued(row)),
-            })
-            .collect();
+        let key = |row: &Row| KeyId::new(SOURCE, &row.key.to_string());
+        let expected: Vec<RestoredEvent> = rows.map(|row| RestoredEvent { key: key(row), ..row.restored() }).collect();
         assert_eq!(found, expected, "the journal tells something else than it was told");
     }
 
@@ -116,5 +104,3 @@ impl Files {
         found
     }
 }
-
-const SOURCE: &str = "servicepilot";

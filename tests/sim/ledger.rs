@@ -7,7 +7,8 @@ use std::time::Duration;
 use gander::exports::delivery::schedule::Step;
 use gander::exports::delivery::staleness::Then;
 use gander::exports::event::{Action, EventId, Outcome, Reason, State, Superseded};
-use gander::exports::journal::dedup::{DedupResult, Effect};
+use gander::exports::journal::decide::EntryNumber;
+use gander::exports::journal::dedup::Effect;
 
 use crate::disk::Disk;
 use crate::plan::Plan;
@@ -190,19 +191,20 @@ impl Ledger {
     }
 
     /// What the relay decided of an element, in the order of its decisions.
-    pub fn decided(&mut self, element: &Element, admission: DedupResult, time: i64) -> Checked {
+    pub fn decided(&mut self, element: &Element, decided: EntryNumber, time: i64) -> Checked {
         let last = self.lines[element.key].last();
-        let what = || format!("{element:?} after {last:?}: {admission:?}");
-        match (self.expected(element, last, time), admission) {
-            (Expected::New, DedupResult::Duplicate { .. }) => return broken(Promise::NewIsTaken, what()),
-            (Expected::DuplicateReason, DedupResult::Taken { .. }) => {
+        let what = || format!("{element:?} after {last:?}: {decided:?}");
+        let EntryNumber { id, duplicate } = decided;
+        match (self.expected(element, last, time), duplicate) {
+            (Expected::New, true) => return broken(Promise::NewIsTaken, what()),
+            (Expected::DuplicateReason, false) => {
                 return broken(Promise::RepeatIsDuplicate, what());
             }
-            (_, DedupResult::Duplicate { of, .. }) if last.is_none_or(|last| last.id != of) => {
+            (_, true) if last.is_none_or(|last| last.id != id) => {
                 return broken(Promise::RepeatIsDuplicate, what());
             }
-            (_, DedupResult::Duplicate { .. }) => self.seen.duplicates += 1,
-            (_, DedupResult::Taken { id, .. }) => {
+            (_, true) => self.seen.duplicates += 1,
+            (_, false) => {
                 self.seen.taken += 1;
                 self.lines[element.key].push(Taken {
                     id,

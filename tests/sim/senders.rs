@@ -2,8 +2,9 @@
 //! order, or again because nobody answered.
 
 use fastrand::Rng;
-use gander::exports::event::{Action, KeyId, Occurrence, UpdateHash};
+use gander::exports::event::{Action, Body, Draft, KeyId, Occurrence, Priority, UpdateHash};
 use gander::exports::journal::dedup::Arrival;
+use gander::exports::journal::request::Entry;
 
 use crate::plan::Plan;
 
@@ -64,9 +65,31 @@ impl Element {
         self.occurrence.map(|number| Occurrence(format!("[{number}]").into()))
     }
 
+    /// As the recorder gets it.
+    pub fn entry(&self, key: KeyId) -> Entry {
+        let draft = Draft {
+            action: self.action,
+            rule: "rule".into(),
+            incident_key: self.key.to_string(),
+            occurrence: self.named(),
+            update: UpdateHash(self.update),
+            priority: priority(self.key),
+            body: Body::of(&self.key),
+        };
+        Entry::Event { key, draft }
+    }
+
     pub fn arrival<'a>(&self, occurrence: Option<&'a Occurrence>) -> Arrival<'a> {
         Arrival { key: key_id(self.key), action: self.action, update: UpdateHash(self.update), occurrence }
     }
+}
+
+/// The source of everything.
+pub const SOURCE: &str = "servicepilot";
+
+/// Every key has one, and each is there.
+pub fn priority(key: usize) -> Priority {
+    Priority::ALL[key % Priority::ALL.len()]
 }
 
 /// A key's identity; spread like a hash.

@@ -1,8 +1,8 @@
 //! A world in which time is a number: senders, the relay's process, its disk and the upstream, one step at a time.
 //!
-//! The decisions are the relay's own: deduplication, schedule, outcome and retry. What stands between them in the
-//! relay, channels, threads and files, is here a list of steps with random short waits between, before any of
-//! which the process may be killed. One seed is one world, whatever machine it runs on.
+//! The decisions are the relay's own: the recorder's core from requests to facts, schedule, outcome and retry. What stands
+//! between them in the relay, channels, threads and files, is here a list of steps with random short waits between, before
+//! any of which the process may be killed. One seed is one world, whatever machine it runs on.
 
 mod dispatcher;
 mod recorder;
@@ -14,8 +14,12 @@ use gander::exports::clock::{Monotonic, Now, WallTime};
 use gander::exports::delivery::breaker;
 use gander::exports::delivery::schedule::{KeySlot, Limits, Schedule};
 use gander::exports::event::{Action, EventId, State};
-use gander::exports::journal::StoredRetry;
-use gander::exports::journal::dedup::{self, AcceptReason, Dedup, DedupDecision};
+use gander::exports::journal::decide::EntryNumber;
+use gander::exports::journal::dedup::{AcceptReason, Dedup, DedupDecision};
+use gander::exports::journal::recorder::core::Core;
+use gander::exports::journal::request::Settle;
+use gander::exports::journal::state::restore_key;
+use gander::exports::journal::{RestoredEvent, StoredRetry};
 
 use crate::disk::Disk;
 use crate::files::Files;
@@ -25,7 +29,7 @@ use crate::senders::{Element, Request, key_id, stories};
 use crate::upstream::{Mode, Upstream};
 
 use dispatcher::Calls;
-use recorder::{Desk, Receipt, Settle};
+use recorder::{Desk, new_core};
 
 pub struct World {
     plan: Plan,
@@ -54,7 +58,7 @@ struct Relay {
     started: i64,
     /// The same moment on its own clocks.
     start: Now,
-    dedup: Dedup,
+    core: Core,
     schedule: Schedule,
     desk: Desk,
     calls: Calls,
@@ -74,7 +78,7 @@ enum Step {
     Heal,
     Answer {
         request: usize,
-        receipts: Vec<Receipt>,
+        receipts: Vec<EntryNumber>,
     },
     Refuse {
         request: usize,
@@ -82,7 +86,7 @@ enum Step {
     HandOver,
     Wake,
     Answered(u64),
-    Tell(Settle),
+    Tell(Box<Settle>),
     Note {
         id: EventId,
         tried: StoredRetry,
@@ -212,7 +216,7 @@ impl World {
             }
             Step::Answered(call) => return self.answered(call),
             Step::Tell(settle) => {
-                self.relay().desk.settle(settle);
+                self.relay().desk.settle(*settle);
                 self.call_recorder();
             }
             Step::Note { id, tried } => {
@@ -227,11 +231,11 @@ impl World {
     /// A request reaches the relay, or finds nobody.
     fn arrive(&mut self, request: usize) {
         self.requests[request].sent += 1;
-        let Some(relay) = &mut self.relay else {
+        if self.relay.is_none() {
             self.send_again(request);
             return;
-        };
-        relay.desk.submit(request);
+        }
+        self.submit(request);
         self.call_recorder();
     }
 
@@ -243,7 +247,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, request: usize, receipts: &[Receipt]) -> Result<(), Broken> {
+    fn answer(&mut self, request: usize, receipts: &[EntryNumber]) -> Result<(), Broken> {
         self.relay().desk.waiting.remove(&request);
         for receipt in receipts {
             self.ledger.acknowledged(receipt.id)?;
@@ -303,12 +307,11 @@ impl World {
         let mut relay = Relay {
             started: self.time,
             start: Now { monotonic: Monotonic(0), wall: self.now().wall },
-            dedup: Dedup::new(self.plan.dedup),
+            core: new_core(Dedup::new(self.plan.dedup), &self.plan, self.disk.last()),
             schedule: Schedule::new(limits),
             desk: Desk::default(),
             calls: Calls::new(self.plan.retry.unresolved.over),
         };
-        relay.desk.handed_over = self.disk.last();
         if self.without != Without::Holds {
             self.held.iter().for_each(|key| relay.schedule.hold_key(key_id(*key), Monotonic(0)));
         }
@@ -318,8 +321,8 @@ impl World {
             self.ledger.restored(&self.disk)?;
         }
         self.ledger.started(self.time);
-        let dedup = self.restored_dedup();
-        self.relay().dedup = dedup;
+        let core = new_core(self.restored_dedup(), &self.plan, self.disk.last());
+        self.relay().core = core;
         let found_at = self.now();
         let queued: Vec<_> = self
             .disk
@@ -362,16 +365,7 @@ impl World {
                 Without::RecoveredEndings => (State::Queued, None),
                 _ => (row.state, row.outcome),
             };
-            let kept = dedup::Row {
-                id: row.id,
-                key: key_id(row.key),
-                action: row.action,
-                update: row.update,
-                state,
-                outcome,
-                occurrences: row.occurrences.clone(),
-            };
-            dedup.restore_row(kept, now.monotonic_of(row.acknowledged_at));
+            restore_key(&mut dedup, &RestoredEvent { state, outcome, ..row.restored() }, now);
         }
         dedup
     }
@@ -396,7 +390,7 @@ impl World {
             let opening = probe(Action::Trigger, 0, None);
             let unknown =
                 |dedup: &Dedup| dedup.decide(opening.arrival(None), now) == DedupDecision::Take(AcceptReason::Opening);
-            if self.plan.forgets() && (unknown(&relay.dedup) || unknown(&restored)) {
+            if self.plan.forgets() && (unknown(relay.core.state.dedup()) || unknown(&restored)) {
                 continue;
             }
             let occurrences = if self.plan.occurrences { 0..self.requests.len() as u64 } else { 0..0 };
@@ -410,7 +404,8 @@ impl World {
                     let named = element.named();
                     let arrival = element.arrival(named.as_ref());
                     for at in &moments {
-                        let (live, again) = (relay.dedup.decide(arrival, *at), restored.decide(arrival, *at));
+                        let (live, again) =
+                            (relay.core.state.dedup().decide(arrival, *at), restored.decide(arrival, *at));
                         if live != again {
                             let how = format!("{element:?} at {at:?} is {live:?}, after a restart {again:?}");
                             return Err(Broken { promise: Promise::RestoredExactly, how });
@@ -461,7 +456,7 @@ impl World {
 
 impl Relay {
     fn rests_on(&self, key: usize, id: EventId) -> bool {
-        self.dedup.rests_on(key_id(key), id)
+        self.core.state.dedup().rests_on(key_id(key), id)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Playing a test file: a clock that only `after` moves, the relay's deduplication, the stand-in for Callgoose.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::compare;
@@ -13,7 +12,7 @@ use crate::callgoose::sandbox::{Call, Callgoose, DUPLICATE_WINDOW};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::event::{Draft, EventId, KeyId, Outcome, State};
 use crate::inbound::Decoded;
-use crate::journal::dedup::{Arrival, Dedup, DedupResult, Effect};
+use crate::journal::dedup::{Arrival, Dedup, DedupDecision, Effect, Taken};
 use crate::rules::{Context, Coverage, Decision, Element, RuleSet};
 use crate::yaml::{Findings, Source};
 
@@ -99,12 +98,13 @@ impl World {
         let arrival =
             Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() };
         let next = EventId(self.last.0 + 1);
-        let Ok(result) = self.dedup.admit(arrival, now, false, |_, _| Ok::<_, Infallible>(next));
-        if let DedupResult::Duplicate { of, why } = result {
+        if let DedupDecision::Duplicate { of, why } = self.dedup.decide(arrival, now) {
             let of = self.tests.get(&of).map_or("an earlier event", String::as_str);
             let why = Some(format!("of the event in \"{of}\", {}", why.as_str()));
             return Played { draft, status: "duplicate", why, outcome: None, misses: Vec::new() };
         }
+        let (action, update, occurrences) = (draft.action, draft.update, self.dedup.occurrences_after(arrival));
+        self.dedup.take(Taken { id: next, key, action, update, occurrences }, now.monotonic);
         self.last = next;
         self.tests.insert(self.last, test.to_owned());
         let (outcome, misses) = match &mut self.callgoose {

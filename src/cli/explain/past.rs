@@ -14,7 +14,8 @@ use crate::config::load_dedup;
 use crate::event::{Draft, EventId};
 use crate::journal::Reader;
 use crate::journal::dedup::Dedup;
-use crate::journal::recorder::{Expected, restore_dedup};
+use crate::journal::recorder::restore_dedup;
+use crate::journal::request::Expected;
 
 #[derive(Debug)]
 pub(super) enum Past {

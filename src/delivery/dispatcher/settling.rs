@@ -13,7 +13,7 @@ use crate::delivery::schedule::{Delivery, KeySlot, ToSettle};
 use crate::delivery::staleness;
 use crate::event::{EventId, Queued, Reason, Settlement, State};
 use crate::journal::AttemptRecord;
-use crate::journal::recorder::Settle;
+use crate::journal::request::Settle;
 use crate::trace_context::{TraceContext, TraceId};
 
 /// The settlements being written, by event.

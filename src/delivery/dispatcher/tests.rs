@@ -11,7 +11,8 @@ use crate::delivery::staleness::StaleDecision;
 use crate::event::{Action, Body, Draft, Priority, UpdateHash};
 use crate::journal::Shares;
 use crate::journal::dedup;
-use crate::journal::recorder::{Entry, RecorderParts, RecorderThread, Submission};
+use crate::journal::recorder::{RecorderParts, RecorderThread};
+use crate::journal::request::{Entry, Submission};
 use crate::journal::{self, Lock};
 use crate::secret::Secret;
 

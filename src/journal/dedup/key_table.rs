@@ -116,6 +116,14 @@ impl KeyTable {
         self.find(key).map(|at| self.slots[at as usize].last())
     }
 
+    pub(super) fn last_action(&self, key: KeyId) -> Option<(EventId, Action)> {
+        self.find(key).map(|at| (self.slots[at as usize].last(), self.slots[at as usize].last_action()))
+    }
+
+    pub(super) fn occurrences(&self, key: KeyId) -> Occurrences {
+        self.find(key).and_then(|at| self.occurrences.get(&at).cloned()).unwrap_or_default()
+    }
+
     /// The number of keys that are open.
     pub(super) fn open_len(&self) -> usize {
         self.open.len

@@ -37,8 +37,13 @@ fn at(millis: i64) -> Now {
     Now { monotonic: Monotonic(millis), wall: WallTime(1_764_000_000_000 + millis) }
 }
 
+/// Takes an arrival that is new.
 fn take(dedup: &mut Dedup, arrival: Arrival<'_>, id: u64, now: Now) {
-    let Ok(_) = dedup.admit(arrival, now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(id)));
+    if let DedupDecision::Take(_) = dedup.decide(arrival, now) {
+        let Arrival { key, action, update, .. } = arrival;
+        let occurrences = dedup.occurrences_after(arrival);
+        dedup.take(Taken { id: EventId(id), key, action, update, occurrences }, now.monotonic);
+    }
 }
 
 fn play(sentence: &str, settings: Settings, story: Vec<Step>) {
@@ -173,24 +178,23 @@ fn what_a_key_knows_of_occurrences_is_restored_with_it() {
     let (first, second) = (Occurrence("[\"a\"]".into()), Occurrence("[\"b\"]".into()));
     let arrival = |action, occurrence| Arrival { key: KEY, action, update: UpdateHash(0), occurrence };
     let mut live = Dedup::new(SETTINGS);
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<Taken> = Vec::new();
     let story = [(Action::Trigger, Some(&first)), (Action::Trigger, Some(&second)), (Action::Resolve, None)];
-    for (action, named) in story {
-        let append = |_, occurrences: &Occurrences| {
-            let id = EventId(rows.len() as u64 + 1);
-            let (update, occurrences) = (UpdateHash(0), occurrences.clone());
-            rows.push(Row { id, key: KEY, action, update, state: State::Queued, outcome: None, occurrences });
-            Ok::<_, std::convert::Infallible>(id)
-        };
-        let Ok(_) = live.admit(arrival(action, named), at(0), false, append);
+    for (id, (action, named)) in (1..).zip(story) {
+        let occurrences = live.occurrences_after(arrival(action, named));
+        rows.push(Taken { id: EventId(id), key: KEY, action, update: UpdateHash(0), occurrences });
+        take(&mut live, arrival(action, named), id, at(0));
     }
-    for row in &mut rows[..2] {
-        row.state = State::Dead;
+    for row in &rows[..2] {
         live.settle(KEY, row.id, Effect::None);
     }
     let mut restored = Dedup::new(SETTINGS);
     for row in rows {
-        restored.restore_row(row, Monotonic(0));
+        let (id, dies) = (row.id, row.action == Action::Trigger);
+        restored.take(row, Monotonic(0));
+        if dies {
+            restored.settle(KEY, id, Effect::None);
+        }
     }
     for dedup in [live, restored] {
         for late in [&first, &second] {
@@ -217,16 +221,16 @@ proptest! {
         // The number encodes the arrival's index.
         for (place, (given, preview)) in together.iter().zip(foreseen).enumerate() {
             prop_assert_eq!(dedup.keys.get(given.arrival().key).is_some(), preview.known.is_some());
-            let admission = dedup.admit(given.arrival(), now, false, |_, _| Ok::<_, std::convert::Infallible>(EventId(100 + place as u64)));
-            let Ok(admission) = admission;
-            match (admission, preview.decision) {
-                (DedupResult::Taken { reason, .. }, DedupDecision::Take(foreseen)) => prop_assert_eq!(reason, foreseen),
-                (DedupResult::Duplicate { of, why }, DedupDecision::Duplicate { of: known, why: foreseen }) => {
+            let decision = dedup.decide(given.arrival(), now);
+            take(&mut dedup, given.arrival(), 100 + place as u64, now);
+            match (decision, preview.decision) {
+                (DedupDecision::Take(reason), DedupDecision::Take(foreseen)) => prop_assert_eq!(reason, foreseen),
+                (DedupDecision::Duplicate { of, why }, DedupDecision::Duplicate { of: known, why: foreseen }) => {
                     prop_assert_eq!(why, foreseen);
                     let rests_on = preview.rests_on.map_or(known.0, |place| 100 + place as u64);
                     prop_assert_eq!(of.0, rests_on);
                 }
-                (admission, decision) => prop_assert!(false, "{admission:?} where {decision:?} was foreseen"),
+                (other, decision) => prop_assert!(false, "{other:?} where {decision:?} was foreseen"),
             }
         }
     }
@@ -350,34 +354,6 @@ fn an_occurrence_in_the_future_does_not_shut_its_key() {
 }
 
 #[test]
-fn where_a_person_insists_a_repeat_is_taken_as_a_replay() {
-    let mut dedup = Dedup::new(SETTINGS);
-    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
-    for (force, expected) in [
-        (true, DedupResult::Taken { id: EventId(1), reason: AcceptReason::Opening }),
-        (false, DedupResult::Duplicate { of: EventId(1), why: DuplicateReason::StillWaiting }),
-        (true, DedupResult::Taken { id: EventId(2), reason: AcceptReason::Replay }),
-        (false, DedupResult::Duplicate { of: EventId(2), why: DuplicateReason::StillWaiting }),
-    ] {
-        let number = dedup.last(KEY).map_or(1, |last| last.0 + 1);
-        let append = |reason, _: &Occurrences| {
-            assert_eq!(expected, DedupResult::Taken { id: EventId(number), reason }, "it is written as what it is");
-            Ok::<_, std::convert::Infallible>(EventId(number))
-        };
-        assert_eq!(dedup.admit(trigger, at(0), force, append), Ok(expected));
-    }
-}
-
-#[test]
-fn what_was_not_written_is_not_known() {
-    let mut dedup = Dedup::new(SETTINGS);
-    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
-    assert_eq!(dedup.admit(trigger, at(0), false, |_, _| Err("the disk is full")), Err("the disk is full"));
-    assert!(dedup.is_empty());
-    assert_eq!(dedup.decide(trigger, at(0)), OPENING);
-}
-
-#[test]
 fn an_event_has_effect_where_the_upstream_holds_it() {
     let (confirmed, without) = (Some(Effect::Confirmed), Some(Effect::None));
     for (state, outcome, ending) in [
@@ -409,23 +385,6 @@ fn a_key_rests_on_the_event_that_was_taken_last() {
     assert_eq!(dedup.last(KEY), Some(EventId(2)));
     dedup.settle(KEY, EventId(2), Effect::None);
     assert_eq!((dedup.last(KEY), dedup.rests_on(KEY, EventId(2))), (None, false));
-}
-
-#[test]
-fn a_restart_knows_how_the_last_event_of_a_key_ended() {
-    let trigger = Arrival { key: KEY, action: Action::Trigger, update: UpdateHash(0), occurrence: None };
-    for (state, outcome, expected) in [
-        (State::Queued, None, duplicate(1, DuplicateReason::StillWaiting)),
-        (State::Delivered, Some(Outcome::Created), duplicate(1, DuplicateReason::WithinWindow)),
-        (State::Delivered, Some(Outcome::Unmatched), OPENING),
-        (State::Dead, None, OPENING),
-    ] {
-        let mut dedup = Dedup::new(SETTINGS);
-        let (id, action, update) = (EventId(1), Action::Trigger, UpdateHash(0));
-        let row = Row { id, key: KEY, action, update, state, outcome, occurrences: Occurrences::default() };
-        dedup.restore_row(row, Monotonic(-1_000));
-        assert_eq!(dedup.decide(trigger, at(0)), expected, "{state} {outcome:?}");
-    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Receipts: proof for each entry of a submission that it is on disk.
 
-use super::{Entry, PendingSettlement, Unavailable};
+use super::PendingSettlement;
 use crate::event::EventId;
+use crate::journal::request::{Entry, Unavailable};
 
 /// Proves that an entry is on disk. Only the recorder makes one, and hands it out after the commit.
 #[derive(Debug)]

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::clock::Clock;
-use crate::event::{Body, Outcome, Priority, State};
+use crate::event::{Action, Body, Draft, Outcome, Priority, Queued, State, UpdateHash};
 use crate::journal::dedup;
+use crate::journal::request::{Declined, Entry, HOLDS_MAX};
 use crate::journal::{self, Filter, Lock, Reader};
 use crate::journal::{Share, Shares};
 use crate::metrics::Metrics;
@@ -369,7 +372,7 @@ const FORCED: Command = Command::Replay { force: true };
 
 /// The reason to decline what a queued event is the replay of.
 fn replayed_as(id: EventId) -> Declined {
-    Declined::Replayed(journal::Replay { id, state: State::Queued, outcome: None })
+    Declined::Replayed(journal::request::Replay { id, state: State::Queued, outcome: None })
 }
 
 /// Stories of one key: the replayed event, the result, and the reason.
@@ -624,18 +627,12 @@ async fn what_a_person_discarded_is_replayed_only_where_a_person_insists() {
         assert!(matches!(command(&fixture, Command::Discard, id).await, Commanded::Discarded { .. }));
     }
     assert_eq!(command(&fixture, REPLAY, id).await, Commanded::Declined(Declined::Discarded));
-    let replaced = fixture
-        .recorder
-        .replace(refused, submission(vec![event(Action::Trigger, "r")]), false, &origin())
-        .await
-        .unwrap();
-    assert!(matches!(replaced, Err(Declined::Discarded)), "{replaced:?}");
+    let replaced =
+        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), false, &origin()).await;
+    assert!(matches!(replaced, Err(NotReplaced::Declined(Declined::Discarded))), "{replaced:?}");
     assert!(matches!(command(&fixture, FORCED, id).await, Commanded::Replayed { .. }));
-    let replaced = fixture
-        .recorder
-        .replace(refused, submission(vec![event(Action::Trigger, "r")]), true, &origin())
-        .await
-        .unwrap();
+    let replaced =
+        fixture.recorder.replace(refused, submission(vec![event(Action::Trigger, "r")]), true, &origin()).await;
     assert!(replaced.is_ok(), "{replaced:?}");
     fixture.close().await;
 }
@@ -728,17 +725,17 @@ async fn a_refused_payload_ends_with_what_replaces_it() {
     assert_eq!(command(&fixture, REPLAY, first).await, Commanded::Declined(Declined::Undecided));
 
     let trigger = || submission(vec![event(Action::Trigger, "k")]);
-    let receipts = fixture.recorder.replace(first, trigger(), false, &origin()).await.unwrap().unwrap();
+    let receipts = fixture.recorder.replace(first, trigger(), false, &origin()).await.unwrap();
     let id = queued(&receipts);
-    let again = fixture.recorder.replace(first, trigger(), false, &origin()).await.unwrap();
-    assert_eq!(again.unwrap_err(), replayed_as(id), "and not how it is forced");
+    let again = fixture.recorder.replace(first, trigger(), false, &origin()).await;
+    assert_eq!(again.unwrap_err(), NotReplaced::Declined(replayed_as(id)), "and not how it is forced");
     // The second came before the first was replayed, so its trigger is the older one.
-    let later = fixture.recorder.replace(second, trigger(), false, &origin()).await.unwrap();
-    assert_eq!(later.unwrap_err(), Declined::LaterEvent(id));
-    assert_eq!(words(&fixture.recorder.replace(second, trigger(), true, &origin()).await.unwrap().unwrap()), "q");
+    let later = fixture.recorder.replace(second, trigger(), false, &origin()).await;
+    assert_eq!(later.unwrap_err(), NotReplaced::Declined(Declined::LaterEvent(id)));
+    assert_eq!(words(&fixture.recorder.replace(second, trigger(), true, &origin()).await.unwrap()), "q");
 
     let third = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
-    let copy = fixture.recorder.replace(third, trigger(), false, &origin()).await.unwrap().unwrap();
+    let copy = fixture.recorder.replace(third, trigger(), false, &origin()).await.unwrap();
     assert_eq!(words(&copy), "d", "it says what is known; the payload is done with");
     let fourth = refused(fixture.recorder.record(submission(vec![refusal()])).await.unwrap());
     assert!(matches!(command(&fixture, Command::Discard, fourth).await, Commanded::Discarded { .. }));

@@ -1,11 +1,8 @@
 //! The recorder's thread: takes all waiting messages, decides, appends, syncs once, and answers everyone.
 
 mod acknowledge;
-mod batch_decisions;
 mod coalesce;
-mod command_decisions;
 mod commit;
-mod confirmation_decisions;
 mod fault;
 mod maintenance;
 mod publish;
@@ -27,13 +24,16 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::core::Core;
 use super::write_progress::WriteProgress;
-use super::{Committed, Health, Message, QUEUE, QueueCopy, Recorder, Remark, TurnedAway, Unavailable};
+use super::{Committed, Health, Message, QUEUE, QueueCopy, Recorder, Remark, TurnedAway};
 use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::event::{EventId, HoldRecord, Queued, Settlement, SourceNames, Superseded};
-use crate::journal::dedup::{self, Dedup};
-use crate::journal::{self, Damaged, FilesAtStart, Journal, Lock, StoredRetry};
+use crate::journal::dedup;
+use crate::journal::request::{StoredRetry, Unavailable};
+use crate::journal::state::RecorderState;
+use crate::journal::{self, Damaged, FilesAtStart, Journal, Lock};
 use crate::metrics::Metrics;
 use crate::tap::Tap;
 use coalesce::Coalesce;
@@ -52,8 +52,7 @@ pub use restore::restore_dedup;
 pub struct RecorderThread {
     parts: RecorderParts,
     journal: Journal,
-    dedup: Dedup,
-    sources: Arc<SourceNames>,
+    core: Core,
     messages: mpsc::Receiver<Message>,
     health: watch::Sender<Health>,
     turning_away: TurningAway,
@@ -63,10 +62,6 @@ pub struct RecorderThread {
     holds: watch::Sender<Arc<Vec<HoldRecord>>>,
     /// Senders that wait for an event's settlement.
     settlement_waiters: HashMap<EventId, Vec<oneshot::Sender<Settlement>>>,
-    /// Duplicates counted since the last commit, by the event that they repeat.
-    duplicates: HashMap<EventId, u64>,
-    /// The newest event that was handed to the dispatcher.
-    handed_over: EventId,
     queue_backup: QueueBackup,
     /// Commits since the start, and as they were published last.
     committed: u64,
@@ -114,22 +109,20 @@ impl RecorderThread {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (last_queue, queue_backup) = QueueBackup::new();
         let (remarks, remarked) = Remarks::at_start(&repairs, journal.lack(&files, salvaged), now);
-        let holds = watch::Sender::new(Arc::new(holds_of(&parts, &journal)?));
+        let state = RecorderState::new(dedup, holds_of(&parts, &journal)?, parts.journal.limits());
         let shortage = Shortage::new(journal.space().map_err(|error| unreadable(&parts, &error))?);
+        let superseded = parts.superseded;
         let mut thread = RecorderThread {
             parts,
             journal,
-            dedup,
-            sources,
+            holds: watch::Sender::new(Arc::clone(&state.holds)),
+            core: Core::new(state, superseded, sources, last),
             messages,
             health: watch::Sender::new(Health::Taking),
             turning_away: TurningAway::default(),
             turned_away: watch::Sender::new(Vec::new()),
             remarks,
-            holds,
             settlement_waiters: HashMap::new(),
-            duplicates: HashMap::new(),
-            handed_over: last,
             queue_backup,
             committed: 0,
             commits: watch::Sender::new(0),
@@ -162,7 +155,7 @@ impl RecorderThread {
             turned_away: self.turned_away.subscribe(),
             remarks,
             holds: self.holds.subscribe(),
-            sources: Arc::clone(&self.sources),
+            sources: Arc::clone(self.core.sources()),
             last_queue,
             commits: self.commits.subscribe(),
             progress: Arc::clone(&self.progress),
@@ -264,8 +257,8 @@ impl RecorderThread {
     /// Handles all waiting messages as one batch.
     fn turn(&mut self, messages: &mut Vec<Message>) {
         self.reopen();
-        if let Some(fault) = &mut self.fault {
-            fault.refuse(messages);
+        if let Some(fault) = &self.fault {
+            fault.refuse(messages, &mut self.core);
             return;
         }
         let prune = Instant::now() >= self.prune_at;
@@ -275,13 +268,14 @@ impl RecorderThread {
             return;
         }
         match self.commit(messages) {
-            Ok((owed, accepted)) => {
-                self.acknowledge(messages, owed, accepted);
+            Ok(due) => {
+                self.acknowledge(messages, due);
                 self.checkpoint_long_log();
             }
             Err(error) => {
                 self.enter_fault(&error);
-                self.fault.iter_mut().for_each(|fault| fault.refuse(messages));
+                let core = &mut self.core;
+                self.fault.iter().for_each(|fault| fault.refuse(messages, core));
             }
         }
         if prune

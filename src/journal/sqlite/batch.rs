@@ -1,22 +1,25 @@
 //! Writing: a batch is one transaction and one sync.
 
 mod key_states;
-mod make_room;
 mod prune;
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::key_state::KeyStates;
 use super::open_files::Wrote;
-use super::records::{AttemptRecord, NewEvent, NewRefusal, Raw};
-use super::source_totals::TotalsBySource;
 use super::sum::{self, Fixed, STANDING, Standing};
 use super::values::sql;
-use super::{Error, Journal, Space, StoredRetry};
+use super::{Error, Journal};
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, Priority, Reason, Settlement, State};
+use crate::journal::fact::{CommandTarget, Fact, NewCommand, NewEvent, NewRefusal};
+use crate::journal::request::{AttemptRecord, Command, ShadowDifferences, StoredRetry};
+use crate::journal::space::Space;
+use crate::journal::state::Room;
+use crate::journal::totals::TotalsBySource;
 use crate::trace_context::{STORED_BYTES_MAX, TraceContext};
 
 /// A group of changes that become durable together. Dropped without a commit, it has no effect.
@@ -36,21 +39,70 @@ impl<'a> Batch<'a> {
         Ok(Batch { journal, next_id, totals, key_states, done: false })
     }
 
-    /// The number of refused payloads that are kept.
-    pub fn refused(&self) -> u64 {
-        self.totals.all.refused
+    /// The room for new events, as this batch finds it.
+    pub(in crate::journal) fn room(&self, space: Space, refusing: bool) -> Room {
+        Room { totals: self.totals.clone(), space, refusing, next: self.next_id }
+    }
+
+    /// Writes facts in their order. Refused payloads give way to them.
+    pub fn apply(&mut self, facts: &[Fact<'_>]) -> Result<(), Error> {
+        for fact in facts {
+            self.apply_one(fact)?;
+        }
+        if facts.iter().any(|fact| matches!(fact, Fact::Refused { .. })) {
+            self.trim_refused()?;
+        }
+        self.keep_limits()
+    }
+
+    fn apply_one(&mut self, fact: &Fact<'_>) -> Result<(), Error> {
+        match fact {
+            Fact::Taken { id, event, .. } => {
+                let given = self.append(event)?;
+                is_number(*id, given)
+            }
+            Fact::Refused { id, payload } => {
+                let given = self.refuse(payload)?;
+                is_number(*id, given)
+            }
+            Fact::Tried { event, attempt, retry, at } => {
+                attempt.map_or(Ok(()), |attempt| self.attempt(attempt))?;
+                self.store_retry(*event, *retry, *at)
+            }
+            Fact::Settled { settlement, attempt, discarded_by, .. } => {
+                attempt.as_ref().map_or(Ok(()), |attempt| self.attempt(attempt))?;
+                // An event that ended already, by a commit that failed and reached the disk nevertheless, has its command
+                // noted.
+                let ends = self.settle(settlement)?;
+                let Some(origin) = discarded_by.filter(|_| ends) else { return Ok(()) };
+                let (command, on) = (Command::Discard.as_str(), CommandTarget::Events(vec![settlement.id]));
+                self.note_command(&NewCommand { at: settlement.at, command, origin, on })
+            }
+            Fact::Ended { id, reason, at, .. } => self.end(*id, reason, *at),
+            Fact::Held(hold) => self.hold(hold),
+            Fact::Released(target) => self.release(target),
+            Fact::Commanded(command) => self.note_command(command),
+            Fact::Confirmed { id, confirmation } => self.keep_confirmation(*id, *confirmation),
+            Fact::Differed(differences) => self.store_differences(differences),
+            Fact::Repeated { of, times } => self.count_duplicates(*of, *times),
+            Fact::Forgotten(last) => self.drop_key_state(*last),
+        }
+    }
+
+    /// Removes refused payloads, oldest first, while the limits are exceeded.
+    pub(super) fn keep_limits(&mut self) -> Result<(), Error> {
+        while !self.totals.all.fits(0, 0, &self.journal.limits) {
+            if !self.drop_oldest_refused()? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Appends an event as queued.
-    pub fn append(&mut self, event: NewEvent<'_>) -> Result<EventId, Error> {
-        let id = self.number();
-        let (raw, raw_in) = match event.raw {
-            Raw::Bytes(bytes) => (Some(bytes), id),
-            Raw::In(other) => (None, other),
-            Raw::Gone => (None, id),
-        };
-        let trace_state = event.trace.map_or(0, TraceContext::state_bytes);
-        let bytes = (raw.map_or(0, <[u8]>::len) + event.body.len() + trace_state) as u64;
+    pub fn append<'e>(&mut self, event: impl Borrow<NewEvent<'e>>) -> Result<EventId, Error> {
+        let (event, id) = (event.borrow(), self.number());
+        let bytes = event.bytes();
         let fixed = Fixed {
             id,
             source: event.source,
@@ -68,23 +120,17 @@ impl<'a> Batch<'a> {
             sender_request: event.sender_request,
             priority: Some(event.priority).filter(|priority| *priority != Priority::Normal).map(Priority::as_str),
         };
-        self.insert(&fixed, &Standing::new(State::Queued, bytes), raw_in, event.trace)?;
-        self.insert_content(&fixed, raw, event.body, None)?;
+        self.insert(&fixed, &Standing::new(State::Queued, bytes), event.raw.holder(id), event.trace)?;
+        self.insert_content(&fixed, event.raw.stored(), event.body, None)?;
         self.totals.add(event.source, State::Queued, bytes);
         event.follows.map_or(Ok(()), |before| self.drop_key_state(before))?;
         Ok(id)
     }
 
     /// Stores a refused payload.
-    pub fn refuse(&mut self, refusal: NewRefusal<'_>) -> Result<EventId, Error> {
-        let id = self.number();
-        let (raw, raw_in) = match refusal.raw {
-            Raw::Bytes(bytes) => (Some(bytes), id),
-            Raw::In(other) => (None, other),
-            Raw::Gone => (None, id),
-        };
-        let trace_state = refusal.trace.map_or(0, TraceContext::state_bytes);
-        let bytes = (raw.map_or(0, <[u8]>::len) + refusal.element.map_or(0, <[u8]>::len) + trace_state) as u64;
+    pub fn refuse<'r>(&mut self, refusal: impl Borrow<NewRefusal<'r>>) -> Result<EventId, Error> {
+        let (refusal, id) = (refusal.borrow(), self.number());
+        let bytes = refusal.bytes();
         let fixed = Fixed {
             id,
             source: refusal.source,
@@ -107,8 +153,8 @@ impl<'a> Batch<'a> {
             settled_at: Some(refusal.received_at.0),
             ..Standing::new(State::Refused, bytes)
         };
-        self.insert(&fixed, &standing, raw_in, refusal.trace)?;
-        self.insert_content(&fixed, raw, refusal.errors, refusal.element)?;
+        self.insert(&fixed, &standing, refusal.raw.holder(id), refusal.trace)?;
+        self.insert_content(&fixed, refusal.raw.stored(), &refusal.errors, refusal.element)?;
         self.totals.add(refusal.source, State::Refused, bytes);
         Ok(id)
     }
@@ -207,14 +253,11 @@ impl<'a> Batch<'a> {
         Ok(self.journal.volume.space(connection(self.journal), self.totals.all.queued)?)
     }
 
-    /// Records, as JSON lists, different decisions of shadow rules; the oldest are removed beyond the limit.
-    pub fn store_differences<'u>(
-        &mut self,
-        differences: impl IntoIterator<Item = (EventId, &'u str)>,
-    ) -> Result<(), Error> {
+    /// Records different decisions of shadow rules; the oldest are removed beyond the limit.
+    pub fn store_differences(&mut self, found: &[ShadowDifferences]) -> Result<(), Error> {
         let mut insert = self.prepare("INSERT OR REPLACE INTO difference (event, found) VALUES (?1, ?2)")?;
-        for (event, differences) in differences {
-            insert.execute(params![sql(event), differences])?;
+        for ShadowDifferences { event, differences } in found {
+            insert.execute(params![sql(*event), differences])?;
         }
         drop(insert);
         self.prepare(
@@ -365,6 +408,14 @@ impl Drop for Batch<'_> {
             let _ = self.journal.connection.execute_batch("ROLLBACK");
         }
     }
+}
+
+/// Facts are decided with the numbers that a batch gives.
+fn is_number(decided: EventId, given: EventId) -> Result<(), Error> {
+    if decided == given {
+        return Ok(());
+    }
+    Err(Error::Fault(format!("event {decided} would be written with the number {given}")))
 }
 
 fn connection(journal: &Journal) -> &Connection {

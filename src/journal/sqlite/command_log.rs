@@ -1,7 +1,5 @@
 //! The commands of people: who did what, when, and to which events. Written by the commit that carries a command out.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -10,34 +8,8 @@ use super::values::{shown, sql};
 use super::{Error, Reader};
 use crate::clock::WallTime;
 use crate::event::{EventId, HoldRecord, HoldTarget};
-
-/// Who gave a command, and with which request. It never holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandOrigin {
-    /// The relay's own id of the request, the first one of a sweep.
-    pub request_id: Arc<str>,
-    /// The way by which the person was let in, and the address of the connection.
-    pub by: Arc<str>,
-    /// The filter that chose the events, as JSON; none where each was named.
-    pub selection: Option<Arc<str>>,
-}
-
-/// A command that was carried out.
-#[derive(Clone, Copy, Debug)]
-pub struct NewCommand<'a> {
-    pub at: WallTime,
-    /// `replay`, `discard`, `hold` or `release`.
-    pub command: &'a str,
-    pub origin: &'a CommandOrigin,
-    pub on: CommandTarget<'a>,
-}
-
-/// The events, or the key or source, that a command was about.
-#[derive(Clone, Copy, Debug)]
-pub enum CommandTarget<'a> {
-    Events(&'a [EventId]),
-    Held(&'a HoldTarget),
-}
+use crate::journal::fact::{CommandTarget, NewCommand};
+use crate::journal::request::CommandOrigin;
 
 /// A command, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,13 +40,13 @@ pub struct CommandPage {
 impl Batch<'_> {
     /// Notes a command that this batch carries out. Events of one request share a row; so do those of a sweep, which takes
     /// a request for each page.
-    pub fn note_command(&mut self, new: NewCommand<'_>) -> Result<(), Error> {
+    pub fn note_command(&mut self, new: &NewCommand<'_>) -> Result<(), Error> {
         let NewCommand { at, command, origin, on } = new;
         let CommandOrigin { request_id, by, selection } = origin;
         let (events, held) = match on {
-            CommandTarget::Events([]) => return Ok(()),
-            CommandTarget::Events(events) => (events, None),
-            CommandTarget::Held(target) => (&[][..], Some(target)),
+            CommandTarget::Events(events) if events.is_empty() => return Ok(()),
+            CommandTarget::Events(events) => (&**events, None),
+            CommandTarget::Held(target) => (&[][..], Some(*target)),
         };
         // A filter that was cut off would be another one.
         let selection = selection.as_deref().filter(|selection| selection.len() <= TEXT_BYTES_MAX);
@@ -245,8 +217,8 @@ mod tests {
     fn note_by(journal: &mut Journal, origin: &CommandOrigin, at: i64, command: &str, events: &[u64]) {
         let events: Vec<EventId> = events.iter().map(|id| EventId(*id)).collect();
         let mut batch = journal.begin().unwrap();
-        let on = CommandTarget::Events(&events);
-        batch.note_command(NewCommand { at: WallTime(at), command, origin, on }).unwrap();
+        let on = CommandTarget::Events(events);
+        batch.note_command(&NewCommand { at: WallTime(at), command, origin, on }).unwrap();
         batch.commit().unwrap();
     }
 
@@ -341,9 +313,8 @@ mod tests {
         let mut journal = journal(directory.path());
         let mut batch = journal.begin().unwrap();
         for number in 0..COMMANDS_KEPT + 10 {
-            let (origin, event) = (origin(&number.to_string()), [EventId(1)]);
-            let on = CommandTarget::Events(&event);
-            batch.note_command(NewCommand { at: WallTime(0), command: "discard", origin: &origin, on }).unwrap();
+            let (origin, on) = (origin(&number.to_string()), CommandTarget::Events(vec![EventId(1)]));
+            batch.note_command(&NewCommand { at: WallTime(0), command: "discard", origin: &origin, on }).unwrap();
         }
         batch.commit().unwrap();
         let reader = Reader::open(directory.path()).unwrap();

@@ -7,23 +7,11 @@ use super::batch::Batch;
 use super::event_list::Summary;
 use super::values::{action, bytes, event, shown, sql};
 use super::{Error, Reader};
-use crate::callgoose::confirmation::{Candidate, IncidentAction, Relation, Told, relate};
+use crate::callgoose::confirmation::{Candidate, IncidentAction, Relation, relate};
 use crate::clock::WallTime;
 use crate::event::{Action, EventId};
-
-/// A confirmation to keep.
-#[derive(Clone, Copy, Debug)]
-pub struct NewConfirmation<'a> {
-    pub received_at: WallTime,
-    pub source: &'a str,
-    /// The relay's own id of the request.
-    pub request: &'a str,
-    pub told: &'a Told,
-    /// The event that it is about, and that one's source.
-    pub about: Option<(EventId, &'a str)>,
-    /// The body as it came. Its beginning is kept.
-    pub raw: &'a [u8],
-}
+use crate::journal::decide::RAW_BYTES_KEPT;
+use crate::journal::fact::NewConfirmation;
 
 /// A confirmation, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -118,39 +106,43 @@ impl Batch<'_> {
         Ok(relate(told, rows)?)
     }
 
-    /// Keeps a confirmation; returns its number. Beyond the limits the oldest are removed.
-    pub fn keep_confirmation(&mut self, new: NewConfirmation<'_>) -> Result<u64, Error> {
+    /// The number of the next confirmation.
+    pub fn next_confirmation(&self) -> Result<u64, Error> {
+        let last: i64 =
+            self.prepare("SELECT coalesce(max(id), 0) FROM confirmation")?.query_row([], |row| row.get(0))?;
+        Ok(last.cast_unsigned() + 1)
+    }
+
+    /// Keeps a confirmation. Beyond the limits the oldest are removed.
+    pub fn keep_confirmation(&mut self, id: u64, new: NewConfirmation<'_>) -> Result<(), Error> {
         let NewConfirmation { received_at, source, request, told, about, raw } = new;
-        let id: i64 = self
-            .prepare(
-                "INSERT INTO confirmation (received_at, source, request, result, action, incident_key, event, event_source, \
-                 bytes, raw) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id",
-            )?
-            .query_row(
-                params![
-                    received_at.0,
-                    source,
-                    request,
-                    Relation::of(told, about.map(|(event, _)| event)).as_str(),
-                    told.action.map(IncidentAction::as_str),
-                    told.incident_key,
-                    about.map(|(event, _)| sql(event)),
-                    about.map(|(_, source)| source),
-                    raw.len(),
-                    &raw[..raw.len().min(RAW_BYTES_KEPT)],
-                ],
-                |row| row.get(0),
-            )?;
-        if id % TRIMMED_EVERY == 0 {
+        self.prepare(
+            "INSERT INTO confirmation (id, received_at, source, request, result, action, incident_key, event, event_source, \
+             bytes, raw) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            id.cast_signed(),
+            received_at.0,
+            source,
+            request,
+            Relation::of(told, about.map(|(event, _)| event)).as_str(),
+            told.action.map(IncidentAction::as_str),
+            told.incident_key,
+            about.map(|(event, _)| sql(event)),
+            about.map(|(_, source)| source),
+            raw.len(),
+            &raw[..raw.len().min(RAW_BYTES_KEPT)],
+        ])?;
+        if id.cast_signed() % TRIMMED_EVERY == 0 {
             self.trim_confirmations()?;
         }
-        Ok(id.cast_unsigned())
+        Ok(())
     }
 
     /// Removes the oldest confirmations beyond the limits. Those that are about no event have a limit of their own, so that
     /// they push out none that a story shows.
     fn trim_confirmations(&self) -> Result<(), Error> {
-        let share = self.journal.config.max_bytes / CONFIRMATIONS_SHARE / RAW_BYTES_KEPT as u64;
+        let share = self.journal.limits.max_bytes / CONFIRMATIONS_SHARE / RAW_BYTES_KEPT as u64;
         let related = i64::try_from(share).unwrap_or(i64::MAX).clamp(RELATED_KEPT_MIN, RELATED_KEPT);
         for (which, kept) in [("event IS NULL", UNRELATED_KEPT.min(related)), ("event IS NOT NULL", related)] {
             self.prepare(&format!(
@@ -267,8 +259,6 @@ fn record(row: &Row<'_>) -> Result<ConfirmationRecord, rusqlite::Error> {
     })
 }
 
-/// More than a webhook about one incident has; a longer one is kept so far.
-pub const RAW_BYTES_KEPT: usize = 16 * 1024;
 /// Confirmations about events that are kept, at most; fewer where `journal.max_bytes` is small.
 const RELATED_KEPT: i64 = 10_000;
 const RELATED_KEPT_MIN: i64 = 100;

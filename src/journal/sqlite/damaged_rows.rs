@@ -148,9 +148,11 @@ mod tests {
     use crate::event::{Action, Occurrence, Priority, Settlement, UpdateHash};
     use crate::journal::Shares;
     use crate::journal::dedup::Occurrences;
-    use crate::journal::sqlite::{
-        Blob, Config, Filter, Found, Lock, NewEvent, NewRefusal, Raw, Reader, RestoredEvent, Sendable, StoredRetry,
-    };
+    use crate::journal::fact::{NewEvent, NewRefusal, Raw};
+    use crate::journal::known::Blob;
+    use crate::journal::request::StoredRetry;
+    use crate::journal::sqlite::{Config, Filter, Found, Lock, Reader, Sendable};
+    use crate::journal::state::RestoredEvent;
 
     const NOW: WallTime = WallTime(1_700_000_000_000);
 
@@ -207,7 +209,7 @@ mod tests {
                     charset: None,
                     body,
                     update: UpdateHash(7),
-                    occurrences: &occurrences,
+                    occurrences: occurrences.clone(),
                     follows: None,
                     replay_of: Some(EventId(1)),
                 };
@@ -380,7 +382,7 @@ mod tests {
                 charset: None,
                 element: Some(b"{\"n\":1}"),
                 reason: "validation",
-                errors: b"[{}]",
+                errors: b"[{}]".into(),
             };
             let id = batch.refuse(refusal).unwrap();
             batch.commit().unwrap();

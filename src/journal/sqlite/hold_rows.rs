@@ -17,15 +17,32 @@ impl Journal {
 }
 
 impl Batch<'_> {
+    /// Stores a hold.
+    pub(super) fn hold(&mut self, HoldRecord { target, since }: &HoldRecord) -> Result<(), Error> {
+        self.prepare("INSERT OR REPLACE INTO hold (kind, source, incident_key, since) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![
+                target.kind(),
+                &*target.source,
+                target.incident_key.as_deref().unwrap_or_default(),
+                since.0
+            ])?;
+        Ok(())
+    }
+
+    /// Removes a hold.
+    pub(super) fn release(&mut self, target: &HoldTarget) -> Result<(), Error> {
+        self.prepare("DELETE FROM hold WHERE kind = ?1 AND source = ?2 AND incident_key = ?3")?.execute(params![
+            target.kind(),
+            &*target.source,
+            target.incident_key.as_deref().unwrap_or_default()
+        ])?;
+        Ok(())
+    }
+
     /// Replaces all stored holds by these.
     pub fn set_holds(&mut self, holds: &[HoldRecord]) -> Result<(), Error> {
         self.prepare("DELETE FROM hold")?.execute([])?;
-        for HoldRecord { target, since } in holds {
-            self.prepare("INSERT INTO hold (kind, source, incident_key, since) VALUES (?1, ?2, ?3, ?4)")?.execute(
-                params![target.kind(), &*target.source, target.incident_key.as_deref().unwrap_or_default(), since.0],
-            )?;
-        }
-        Ok(())
+        holds.iter().try_for_each(|hold| self.hold(hold))
     }
 }
 

@@ -1,86 +1,31 @@
-//! Queries for a person's commands: a kept event, its settlement, and later events of its key.
+//! Look-ups for decisions: kept events, their settlements, later events of their keys.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::batch::Batch;
 use super::sum::{self, FIXED, FIXED_READ, Fixed, STANDING, STANDING_READ, Standing};
 use super::values::{event, sql};
-use super::{Error, key_state, values};
+use super::{Error, Journal, key_state, values};
 use crate::clock::WallTime;
-use crate::event::{Action, Damage, EventId, Occurrence, Outcome, Priority, Reason, Settlement, State, UpdateHash};
-use crate::trace_context::TraceContext;
+use crate::event::{Damage, EventId, KeyId, Occurrence, Reason, Settlement, State, UpdateHash};
+use crate::journal::dedup::Dedup;
+use crate::journal::known::{
+    Blob, Decided, Known, KnownEvent, Later, LaterQuestion, Question, Stored, StoredRow, later_questions, questions,
+};
+use crate::journal::request::{Confirmation, Replay, Request};
 
-/// A row, as commands need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub id: EventId,
-    pub source: Arc<str>,
-    pub state: State,
-    pub reason: Option<Reason>,
-    /// When its next call is due, if it is queued and was tried.
-    pub retry_at: Option<WallTime>,
-    /// The bytes that it counts for in the limits.
-    pub bytes: u64,
-    /// The row that holds the raw body of its request.
-    pub raw_in: EventId,
-    /// The charset of the raw body; none for UTF-8.
-    pub charset: Option<String>,
-    /// None for a refused payload.
-    pub decided: Option<Decided>,
-    /// The id of the request in which it came.
-    pub request: String,
-    /// None if an earlier version took it.
-    pub trace: Option<TraceContext>,
-}
-
-/// A body, as commands need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blob {
-    Sound(Vec<u8>),
-    /// Pruned with history.
-    Gone,
-    /// Its checksum does not match.
-    Damaged,
-}
-
-/// The newest replay of an event, or of its replays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replay {
-    pub id: EventId,
-    pub state: State,
-    pub outcome: Option<Outcome>,
-}
-
-/// The decision of the rules about an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    pub action: Action,
-    pub incident_key: String,
-    pub rule: String,
-    pub priority: Priority,
-    pub update: UpdateHash,
-    pub occurrence: Option<Occurrence>,
-}
-
-/// A later event of the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Later {
-    None,
-    Event(EventId),
-    /// Too many rows follow to check them all.
-    Unknown,
-}
-
-impl Batch<'_> {
+impl Journal {
     /// The settlement of an event; none while it is queued, or if it can't be read.
     pub fn settlement(&self, id: EventId) -> Result<Option<Settlement>, Error> {
-        let mut statement =
-            self.prepare(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {STANDING} FROM event WHERE id = ?1 AND state <> 'queued'"))?;
         let mut rows = statement.query([sql(id)])?;
         let Some(row) = rows.next()? else {
-            return Ok(key_state::settlement(&self.journal.connection, id)?);
+            return Ok(key_state::settlement(&self.connection, id)?);
         };
         let standing = Standing::read(row, 0, id).ok();
         Ok(standing.map(|Standing { state, outcome, reason, attempts, settled_at, .. }| Settlement {
@@ -92,9 +37,92 @@ impl Batch<'_> {
             at: WallTime(settled_at.unwrap_or(0)),
         }))
     }
+}
+
+impl Batch<'_> {
+    /// Answers all that the requests of a batch ask for. `ends`: superseded events end unsent.
+    pub(in crate::journal) fn look_up<'r>(
+        &self,
+        requests: impl Iterator<Item = &'r Request> + Clone,
+        dedup: &Dedup,
+        ends: bool,
+    ) -> Result<Known, Error> {
+        let mut known = Known::default();
+        for question in questions(requests.clone(), dedup, ends) {
+            match question {
+                Question::Event { id, bodies } => drop(known.events.insert(id, self.known_event(id, bodies)?)),
+                Question::MayBeOpen { key, source, incident_key } => {
+                    if self.may_be_open(source, incident_key)? {
+                        known.may_be_open.insert(key);
+                    }
+                }
+                Question::Confirmed(confirmation) => {
+                    known.next_confirmation = self.next_confirmation()?;
+                    if let Some(about) = self.confirmed(confirmation, dedup)? {
+                        known.confirmed.insert(Arc::clone(&confirmation.request_id), about);
+                    }
+                }
+            }
+        }
+        if known.events.is_empty() {
+            return Ok(known);
+        }
+        let mut rows = ROWS_LOOKED_AT_MAX;
+        for question in later_questions(requests, dedup, &known) {
+            let later = self.later(&question, dedup.has_evicted(), &mut rows)?;
+            known.later.insert((question.of, question.key), later);
+        }
+        Ok(known)
+    }
+
+    fn known_event(&self, id: EventId, bodies: bool) -> Result<KnownEvent, Error> {
+        let row = match self.stored(id)? {
+            None => StoredRow::NotKept,
+            Some(Err(_)) => StoredRow::Damaged(self.state_of_damaged(id)?),
+            Some(Ok(stored)) => StoredRow::Sound(stored),
+        };
+        let (mut body, mut raw) = (Blob::Gone, Blob::Gone);
+        if let (true, StoredRow::Sound(stored)) = (bodies, &row) {
+            (body, raw) = (self.body(id)?, self.raw(&stored.request, stored.raw_in)?);
+        }
+        Ok(KnownEvent { row, body, raw, newest_replay: self.newest_replay(id)? })
+    }
+
+    /// Looks for an event of a key that was taken after another: an index finds those that ended without effect; for keys
+    /// that were evicted, what was pruned is noted, and the newest rows are searched.
+    fn later(&self, question: &LaterQuestion, evicted: bool, rows: &mut usize) -> Result<Later, Error> {
+        let LaterQuestion { of, source, incident_key, .. } = question;
+        let mut later = self.later_without_effect(source, incident_key, *of)?;
+        if later == Later::None {
+            later = self.later_noted(*of)?;
+        }
+        if later == Later::None && evicted {
+            later = self.later_of_any(source, incident_key, *of, rows)?;
+        }
+        Ok(later)
+    }
+
+    /// The event that a confirmation is about, with its source: of several sources that know the key, the newest.
+    fn confirmed(
+        &self,
+        Confirmation { told, of, .. }: &Confirmation,
+        dedup: &Dedup,
+    ) -> Result<Option<(EventId, Arc<str>)>, Error> {
+        let Some(key) = &told.incident_key else { return Ok(None) };
+        let mut about: Option<(EventId, &Arc<str>)> = None;
+        for source in of.iter() {
+            // A call that was given up may have opened an incident all the same.
+            let last = dedup.last(KeyId::new(source, key)).max(self.last_without_effect(source, key)?);
+            let Some(last) = last else { continue };
+            if let Some(event) = self.confirmed_event(told.action, (source, key), last)? {
+                about = about.max(Some((event, source)));
+            }
+        }
+        Ok(about.map(|(event, source)| (event, Arc::clone(source))))
+    }
 
     /// An event or refused payload; none if it is not kept, an error if its checksum does not match.
-    pub fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
+    pub(super) fn stored(&self, id: EventId) -> Result<Option<Result<Stored, Damage>>, Error> {
         let mut statement =
             self.prepare(&format!("SELECT {FIXED}, {STANDING}, raw_in, trace FROM event WHERE event.id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
@@ -102,7 +130,7 @@ impl Batch<'_> {
     }
 
     /// The state and source of a row that [`Batch::stored`] reports as damaged; none if these are unknown too.
-    pub fn state_of_damaged(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
+    pub(super) fn state_of_damaged(&self, id: EventId) -> Result<Option<(State, Arc<str>)>, Error> {
         let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
         let Some(row) = rows.next()? else {
@@ -113,7 +141,7 @@ impl Batch<'_> {
     }
 
     /// The body of an event for the upstream.
-    pub fn body(&self, id: EventId) -> Result<Blob, Error> {
+    pub(super) fn body(&self, id: EventId) -> Result<Blob, Error> {
         let mut statement = self.prepare(&format!(
             "SELECT body, element, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
             sum::of_event_with_sum("content.sum")
@@ -127,11 +155,11 @@ impl Batch<'_> {
             return Ok(Blob::Damaged);
         };
         let is_sound = sum::is_sum(row.get_ref(2)?, || sum::of_content(id, body, element));
-        Ok(if is_sound { Blob::Sound(body.to_owned()) } else { Blob::Damaged })
+        Ok(if is_sound { Blob::Sound(Bytes::copy_from_slice(body)) } else { Blob::Damaged })
     }
 
     /// The raw body of a request, held by this row.
-    pub fn raw(&self, request: &str, raw_in: EventId) -> Result<Blob, Error> {
+    pub(super) fn raw(&self, request: &str, raw_in: EventId) -> Result<Blob, Error> {
         let mut statement = self.prepare(&format!(
             "SELECT raw, {} FROM content JOIN event ON event.id = content.id WHERE content.id = ?1",
             sum::of_event_with_sum("raw_sum")
@@ -142,13 +170,15 @@ impl Batch<'_> {
         };
         Ok(match row.get_ref(0)?.as_bytes_or_null() {
             Ok(None) => Blob::Gone,
-            Ok(Some(raw)) if sum::is_sum(row.get_ref(1)?, || sum::of_raw(request, raw)) => Blob::Sound(raw.to_owned()),
+            Ok(Some(raw)) if sum::is_sum(row.get_ref(1)?, || sum::of_raw(request, raw)) => {
+                Blob::Sound(Bytes::copy_from_slice(raw))
+            }
             _ => Blob::Damaged,
         })
     }
 
     /// The newest replay of an event, or of its replays; none if none is kept.
-    pub fn newest_replay(&self, of: EventId) -> Result<Option<Replay>, Error> {
+    pub(super) fn newest_replay(&self, of: EventId) -> Result<Option<Replay>, Error> {
         let mut statement =
             self.prepare("SELECT id, state, outcome FROM event WHERE replay_of = ?1 ORDER BY id DESC LIMIT 1")?;
         let (mut newest, mut of) = (None, of);
@@ -187,7 +217,7 @@ impl Batch<'_> {
 
     /// Finds an event of this key after `id`, for a key unknown to deduplication: its last event ended without effect,
     /// and an index finds those.
-    pub fn later_without_effect(&self, source: &str, incident_key: &str, id: EventId) -> Result<Later, Error> {
+    pub(super) fn later_without_effect(&self, source: &str, incident_key: &str, id: EventId) -> Result<Later, Error> {
         let later: Option<i64> = self
             .prepare(
                 "SELECT id FROM event INDEXED BY event_without_effect \
@@ -201,7 +231,7 @@ impl Batch<'_> {
 
     /// Finds an event after `id` for a key that may have been evicted: reads up to `rows` rows, and subtracts those
     /// read.
-    pub fn later_of_any(
+    pub(super) fn later_of_any(
         &self,
         source: &str,
         incident_key: &str,
@@ -248,24 +278,24 @@ impl Batch<'_> {
     }
 
     /// The pruned later event of the same key, as recorded on this one.
-    pub fn later_noted(&self, id: EventId) -> Result<Later, Error> {
+    pub(super) fn later_noted(&self, id: EventId) -> Result<Later, Error> {
         let later: Option<Option<i64>> =
             self.prepare("SELECT later FROM event WHERE id = ?1")?.query_row([sql(id)], |row| row.get(0)).optional()?;
         Ok(later.flatten().map_or(Later::None, |later| Later::Event(event(later))))
     }
 
-    /// Returns true if the upstream may have an open incident of an unknown key: unless its last event before `id` was
-    /// a resolve that ended because its trigger was never sent.
-    pub fn may_be_open(&self, source: &str, incident_key: &str, id: EventId) -> Result<bool, Error> {
+    /// Returns true if the upstream may have an open incident of an unknown key: unless its last event was a resolve that
+    /// ended because its trigger was never sent.
+    pub(super) fn may_be_open(&self, source: &str, incident_key: &str) -> Result<bool, Error> {
         let closed: Option<bool> = self
             .prepare(
-                "SELECT action = 'resolve' AND state = 'ended' AND reason = 'superseded' \
+                "SELECT coalesce(action = 'resolve' AND state = 'ended' AND reason = 'superseded', 0) \
                  FROM event INDEXED BY event_without_effect \
-                 WHERE incident_key = ?1 AND source = ?2 AND id < ?3 \
+                 WHERE incident_key = ?1 AND source = ?2 \
                  AND (state IN ('dead', 'ended') OR outcome IN ('unmatched', 'not_resolved')) \
                  ORDER BY id DESC LIMIT 1",
             )?
-            .query_row(params![incident_key, source, sql(id)], |row| row.get(0))
+            .query_row([incident_key, source], |row| row.get(0))
             .optional()?;
         Ok(closed == Some(false))
     }
@@ -301,5 +331,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, Damage> {
     })
 }
 
+/// Rows that one batch searches for later events: some tens of milliseconds, and senders wait for the same thread.
+const ROWS_LOOKED_AT_MAX: usize = 100_000;
 /// More replays of replays than a person makes.
 const REPLAYS_FOLLOWED: usize = 100;

@@ -9,10 +9,11 @@ use rusqlite::{Connection, Row};
 use super::restored_row::{Read, RestoredRow, shared};
 use super::sum::{FIXED, FIXED_READ, Fixed, STANDING, Standing};
 use super::values::{action, event, priority};
-use super::{Error, RestoredEvent, StoredRetry, key_state, schema};
+use super::{Error, RestoredEvent, key_state, schema};
 use crate::clock::WallTime;
 use crate::event::{Damage, KeyId, Occurrence, Priority, State, UpdateHash};
 use crate::journal::dedup::{AcceptReason, Occurrences};
+use crate::journal::request::StoredRetry;
 
 /// Reads every row, oldest first, with the states of keys whose last event is pruned in the place of that event.
 pub(super) fn restore(connection: &Connection, mut each: impl FnMut(RestoredRow)) -> Result<(), Error> {

@@ -1,121 +1,16 @@
-//! The journal's totals, overall and by source, and the check for further events.
+//! The journal's totals by source, for shares and for people.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::values::sql;
-use super::{Config, Error, Journal, Totals};
-use crate::event::{EventId, State};
-use crate::journal::LimitUse;
-
-/// The totals with each source's part. A batch works on a copy, which replaces the journal's on commit.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TotalsBySource {
-    /// Of all sources, with refused payloads.
-    pub(super) all: Totals,
-    sources: HashMap<Arc<str>, SourceTotals>,
-}
-
-/// The part that counts for a source's share. Refused payloads do not count: they give way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceTotals {
-    pub queued: u64,
-    pub dead: u64,
-    /// The bytes of payloads and bodies of both.
-    pub bytes: u64,
-}
-
-/// The answer to a request for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    Fits,
-    /// `max_events` or `max_bytes` is reached.
-    Full,
-    /// The source has used its share, and the rest is for others.
-    BeyondShare,
-}
-
-impl TotalsBySource {
-    pub(super) fn add(&mut self, source: &str, state: State, bytes: u64) {
-        self.all.add(state, bytes);
-        match state {
-            State::Queued => self.change(source, |held| held.queued += 1),
-            State::Dead => self.change(source, |held| held.dead += 1),
-            State::Refused | State::Delivered | State::Ended => return,
-        }
-        self.change(source, |held| held.bytes += bytes);
-    }
-
-    pub(super) fn remove(&mut self, source: &str, state: State, bytes: u64) {
-        self.all.remove(state, bytes);
-        match state {
-            State::Queued => self.change(source, |held| held.queued = held.queued.saturating_sub(1)),
-            State::Dead => self.change(source, |held| held.dead = held.dead.saturating_sub(1)),
-            State::Refused | State::Delivered | State::Ended => return,
-        }
-        self.change(source, |held| held.bytes = held.bytes.saturating_sub(bytes));
-    }
-
-    pub(super) fn remove_refused(&mut self, bytes: u64) {
-        self.all.remove(State::Refused, bytes);
-    }
-
-    /// Adds bytes that a row took over from a finished one, which did not count.
-    pub(super) fn grow(&mut self, source: &str, state: State, bytes: u64) {
-        self.all.grow(state, bytes);
-        if matches!(state, State::Queued | State::Dead) {
-            self.change(source, |held| held.bytes += bytes);
-        }
-    }
-
-    /// Moves bytes of a refused payload to a queued event or dead letter.
-    pub(super) fn take_over_refused(&mut self, source: &str, bytes: u64) {
-        self.all.refused_bytes = self.all.refused_bytes.saturating_sub(bytes);
-        self.change(source, |held| held.bytes += bytes);
-    }
-
-    pub(super) fn of(&self, source: &str) -> SourceTotals {
-        self.sources.get(source).copied().unwrap_or_default()
-    }
-
-    /// Returns true if a source's share allows this much more.
-    pub(super) fn admits(&self, config: &Config, source: &str, events: u64, bytes: u64) -> bool {
-        let Some(share) = config.shares.of(source) else {
-            return true;
-        };
-        let others = config.shares.sources().filter(|other| ***other != *source);
-        let with_nothing = others.filter(|other| self.of(other).events() == 0).count() as u64;
-        let (own, used) = (self.of(source), self.all.without_refused());
-        let room = LimitUse { max: config.max_events, used: used.events(), own: own.events(), left: with_nothing };
-        // The size of another source's first event is unknown: an event as large as this one must fit.
-        let left = if with_nothing > 0 { bytes } else { 0 };
-        let room_for_bytes = LimitUse { max: config.max_bytes, used: used.bytes, own: own.bytes, left };
-        share.admits(room, events) && share.admits(room_for_bytes, bytes)
-    }
-
-    fn change(&mut self, source: &str, change: impl FnOnce(&mut SourceTotals)) {
-        match self.sources.get_mut(source) {
-            Some(held) => change(held),
-            None => {
-                let mut held = SourceTotals::default();
-                change(&mut held);
-                self.sources.insert(Arc::from(source), held);
-            }
-        }
-    }
-}
-
-impl SourceTotals {
-    /// The number of events for shares of `max_events`.
-    pub fn events(&self) -> u64 {
-        self.queued + self.dead
-    }
-}
+use super::{Error, Journal};
+use crate::event::EventId;
+use crate::journal::SourceTotals;
 
 impl Journal {
     /// The part of each configured source.
     pub fn totals_by_source(&self) -> impl Iterator<Item = (&Arc<str>, SourceTotals)> {
-        self.config.shares.sources().map(|source| (source, self.totals.of(source)))
+        self.limits.shares.sources().map(|source| (source, self.totals.of(source)))
     }
 
     /// The part of one source.
@@ -125,7 +20,7 @@ impl Journal {
 
     /// Returns true if one more event of a source fits into its share.
     pub fn admits_more_of(&self, source: &str) -> bool {
-        self.totals.admits(&self.config, source, 1, 1)
+        self.totals.admits(&self.limits, source, 1, 1)
     }
 
     /// The source of a row by its text, even if the row is damaged otherwise. Empty if it is no text, or the row is not
@@ -142,12 +37,14 @@ impl Journal {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::event::{Reason, Settlement};
+    use crate::event::{Reason, Settlement, State};
 
     use super::*;
     use crate::clock::WallTime;
+    use crate::journal::fact::{NewEvent, NewRefusal, Raw};
     use crate::journal::sqlite::tests::{NOW, config, delivered, event, open};
-    use crate::journal::sqlite::{Batch, NewEvent, NewRefusal, Raw};
+    use crate::journal::sqlite::{Batch, Config};
+    use crate::journal::totals::{Fit, Totals};
     use crate::journal::{Share, Shares};
 
     const SOURCES: [&str; 3] = ["a", "b", "c"];
@@ -168,14 +65,18 @@ mod tests {
             charset: None,
             element: None,
             reason: "not_json",
-            errors: b"[]",
+            errors: b"[]".into(),
         }
+    }
+
+    fn fit(batch: &Batch<'_>, source: Option<&str>, events: u64, bytes: u64) -> Fit {
+        batch.totals.fit(&batch.journal.limits, source, events, bytes)
     }
 
     /// Appends events of a source as long as they fit; returns how many did, and why no more.
     fn fill(batch: &mut Batch<'_>, source: &str) -> (usize, Fit) {
         for count in 0.. {
-            match batch.make_room(Some(source), 1, 14).unwrap() {
+            match fit(batch, Some(source), 1, 14) {
                 Fit::Fits => drop(batch.append(NewEvent { source, ..event("k", b"{}") }).unwrap()),
                 why => return (count, why),
             }
@@ -192,11 +93,11 @@ mod tests {
         assert_eq!(fill(&mut batch, "a"), (30, Fit::BeyondShare));
         assert_eq!(fill(&mut batch, "b"), (15, Fit::BeyondShare), "as much as it leaves free");
         assert_eq!(fill(&mut batch, "a"), (0, Fit::BeyondShare));
-        assert_eq!(batch.make_room(Some("c"), 7, 91).unwrap(), Fit::Fits);
-        assert_eq!(batch.make_room(Some("c"), 15, 195).unwrap(), Fit::Fits, "whoever has nothing may send a batch");
-        assert_eq!(batch.make_room(Some("c"), 16, 208).unwrap(), Fit::Full);
-        assert_eq!(batch.make_room(None, 15, 195).unwrap(), Fit::Fits, "a person");
-        assert_eq!(batch.make_room(Some("gone"), 15, 195).unwrap(), Fit::Fits, "and what is no source any more");
+        assert_eq!(fit(&batch, Some("c"), 7, 91), Fit::Fits);
+        assert_eq!(fit(&batch, Some("c"), 15, 195), Fit::Fits, "whoever has nothing may send a batch");
+        assert_eq!(fit(&batch, Some("c"), 16, 208), Fit::Full);
+        assert_eq!(fit(&batch, None, 15, 195), Fit::Fits, "a person");
+        assert_eq!(fit(&batch, Some("gone"), 15, 195), Fit::Fits, "and what is no source any more");
         batch.commit().unwrap();
         drop((journal, lock));
 
@@ -216,8 +117,8 @@ mod tests {
         let mut batch = journal.begin().unwrap();
         // Fourteen bytes each.
         assert_eq!(fill(&mut batch, "a"), (21, Fit::BeyondShare));
-        assert_eq!(batch.make_room(Some("b"), 1, 154).unwrap(), Fit::BeyondShare, "c could not send as much");
-        assert_eq!(batch.make_room(Some("b"), 1, 153).unwrap(), Fit::Fits);
+        assert_eq!(fit(&batch, Some("b"), 1, 154), Fit::BeyondShare, "c could not send as much");
+        assert_eq!(fit(&batch, Some("b"), 1, 153), Fit::Fits);
     }
 
     #[test]
@@ -231,7 +132,8 @@ mod tests {
             batch.refuse(refusal("b")).unwrap();
         }
         assert_eq!(fill(&mut batch, "a"), (10, Fit::BeyondShare));
-        assert_eq!(batch.refused(), 10);
+        batch.keep_limits().unwrap();
+        assert_eq!(batch.totals.all.refused, 10);
         assert_eq!(fill(&mut batch, "b"), (5, Fit::BeyondShare));
     }
 
@@ -282,11 +184,7 @@ mod tests {
         End {
             which: usize,
         },
-        MakeRoom {
-            source: usize,
-            events: u64,
-            bytes: u64,
-        },
+        KeepLimits,
         TrimRefused,
         Prune,
         RollBack,
@@ -299,8 +197,7 @@ mod tests {
                 .prop_map(|(source, refused)| Step::Take { source, refused }),
             4 => (0..60_usize, state).prop_map(|(which, state)| Step::Settle { which, state }),
             2 => (0..60_usize).prop_map(|which| Step::End { which }),
-            2 => (0..3_usize, 1..60_u64, 0..400_u64)
-                .prop_map(|(source, events, bytes)| Step::MakeRoom { source, events, bytes }),
+            2 => Just(Step::KeepLimits),
             3 => Just(Step::TrimRefused),
             1 => Just(Step::Prune),
             1 => Just(Step::RollBack),
@@ -330,9 +227,7 @@ mod tests {
                 let Some(id) = ids.get(which % ids.len().max(1)) else { return };
                 batch.end(*id, &Reason::Discarded, NOW).unwrap();
             }
-            Step::MakeRoom { source, events, bytes } => {
-                batch.make_room(Some(SOURCES[*source]), *events, *bytes).unwrap();
-            }
+            Step::KeepLimits => batch.keep_limits().unwrap(),
             Step::TrimRefused => batch.trim_refused().unwrap(),
             Step::Prune => drop(batch.prune(Some(WallTime(NOW.0 + 1)), 100, |_, _, _| false).unwrap()),
             Step::RollBack => {}

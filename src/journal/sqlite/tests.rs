@@ -4,7 +4,12 @@ use std::time::Instant;
 use super::connect::PAGE_BYTES;
 use super::schema::{SCHEMA, VERSION};
 use super::*;
-use crate::event::{Occurrence, Reason, Settlement};
+use crate::event::{Action, KeyId, Occurrence, Outcome, Priority, Reason, Settlement, State, UpdateHash};
+use crate::journal::dedup::Occurrences;
+use crate::journal::fact::{NewEvent, NewRefusal, Raw};
+use crate::journal::known::{Blob, Later};
+use crate::journal::request::{AttemptRecord, ShadowDifferences, StoredRetry};
+use crate::journal::totals::Fit;
 use crate::trace_context::TraceContext;
 
 pub(super) const NOW: WallTime = WallTime(1_700_000_000_000);
@@ -52,7 +57,7 @@ pub(super) fn event<'a>(key: &'a str, body: &'a [u8]) -> NewEvent<'a> {
         charset: None,
         body,
         update: UpdateHash(u64::MAX),
-        occurrences: &NONE,
+        occurrences: NONE,
         follows: None,
         replay_of: None,
     }
@@ -293,6 +298,10 @@ fn directory_and_files_are_private() {
     }
 }
 
+fn fit(batch: &Batch<'_>, events: u64, bytes: u64) -> Fit {
+    batch.totals.fit(&batch.journal.limits, None, events, bytes)
+}
+
 #[test]
 fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
     let directory = tempfile::tempdir().unwrap();
@@ -300,16 +309,14 @@ fn queued_dead_and_refused_count_against_the_limits_and_delivered_does_not() {
     let mut batch = journal.begin().unwrap();
     let first = batch.append(event("a", b"{}")).unwrap();
     let second = batch.append(event("b", b"{}")).unwrap();
-    assert!(batch.make_room(None, 1, 0).unwrap() != Fit::Fits);
+    assert!(fit(&batch, 1, 0) != Fit::Fits);
     batch.settle(&delivered(first, NOW)).unwrap();
-    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits);
+    assert!(fit(&batch, 1, 0) == Fit::Fits);
     batch.settle(&Settlement { state: State::Dead, ..delivered(second, NOW) }).unwrap();
-    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits && batch.make_room(None, 2, 0).unwrap() != Fit::Fits);
+    assert!(fit(&batch, 1, 0) == Fit::Fits && fit(&batch, 2, 0) != Fit::Fits);
     batch.commit().unwrap();
-    let mut batch = journal.begin().unwrap();
-    assert!(
-        batch.make_room(None, 1, 0).unwrap() == Fit::Fits && batch.make_room(None, 1, 2 << 20).unwrap() != Fit::Fits
-    );
+    let batch = journal.begin().unwrap();
+    assert!(fit(&batch, 1, 0) == Fit::Fits && fit(&batch, 1, 2 << 20) != Fit::Fits);
 }
 
 #[test]
@@ -342,7 +349,7 @@ fn the_oldest_refused_payloads_make_room() {
             charset: None,
             element: None,
             reason: "not_json",
-            errors,
+            errors: errors.into(),
         };
         batch.refuse(refusal).unwrap();
         batch.trim_refused().unwrap();
@@ -364,7 +371,7 @@ fn the_reason_of_a_refusal_outlives_its_end() {
     let mut batch = journal.begin().unwrap();
     let refusal = |errors: &'static [u8]| NewRefusal {
         reason: "body_too_large",
-        errors,
+        errors: errors.into(),
         element: None,
         ..element(Raw::Bytes(b"{"), b"")
     };
@@ -401,7 +408,7 @@ fn a_list_has_the_first_error_of_what_was_refused_and_no_secret() {
             charset: None,
             element: None,
             reason: "unprocessable",
-            errors,
+            errors: errors.into(),
         };
         batch.refuse(refusal).unwrap();
     }
@@ -449,7 +456,7 @@ fn what_a_key_rests_on_is_recovered_in_the_place_of_its_event_until_the_key_goes
     let mut batch = journal.begin().unwrap();
     let ids: Vec<_> = ["a", "b", "c", "d"]
         .iter()
-        .map(|key| batch.append(NewEvent { occurrences: &known, ..event(key, b"{}") }).unwrap())
+        .map(|key| batch.append(NewEvent { occurrences: known.clone(), ..event(key, b"{}") }).unwrap())
         .collect();
     for id in [ids[0], ids[1], ids[3]] {
         batch.settle(&delivered(id, NOW)).unwrap();
@@ -460,7 +467,7 @@ fn what_a_key_rests_on_is_recovered_in_the_place_of_its_event_until_the_key_goes
     let mut batch = journal.begin().unwrap();
     batch.prune(None, 100, |_, _, _| true).unwrap();
     batch.commit().unwrap();
-    assert_eq!(journal.begin().unwrap().settlement(ids[1]).unwrap(), Some(delivered(ids[1], NOW)));
+    assert_eq!(journal.settlement(ids[1]).unwrap(), Some(delivered(ids[1], NOW)));
     drop((journal, lock));
 
     let (mut journal, lock, after) = open(&config);
@@ -677,10 +684,14 @@ fn refused_payloads_give_way_to_events_and_only_where_that_is_enough() {
         batch.refuse(refusal).unwrap();
     }
     batch.append(event("a", b"{}")).unwrap();
-    assert!(batch.make_room(None, 3, 0).unwrap() != Fit::Fits);
-    assert_eq!(batch.refused(), 2, "nothing is thrown away in vain");
-    assert!(batch.make_room(None, 1, 0).unwrap() == Fit::Fits);
-    assert_eq!(batch.refused(), 1);
+    assert!(fit(&batch, 3, 0) != Fit::Fits);
+    batch.keep_limits().unwrap();
+    assert_eq!(batch.totals.all.refused, 2, "nothing is thrown away in vain");
+    assert!(fit(&batch, 1, 0) == Fit::Fits);
+    batch.append(event("b", b"{}")).unwrap();
+    batch.keep_limits().unwrap();
+    assert_eq!(batch.totals.all.refused, 1);
+    batch.settle(&delivered(EventId(batch.room(Space::endless(), false).next.0 - 1), NOW)).unwrap();
     batch.commit().unwrap();
     assert!(!journal.is_full());
 }
@@ -696,7 +707,7 @@ fn element<'a>(raw: Raw<'a>, element: &'a [u8]) -> NewRefusal<'a> {
         charset: None,
         element: Some(element),
         reason: "unprocessable",
-        errors: b"[]",
+        errors: b"[]".into(),
     }
 }
 
@@ -1017,8 +1028,10 @@ fn what_differs_is_listed_and_the_oldest_of_too_much_goes() {
     let (mut journal, _lock, _) = open(&config);
     let mut batch = journal.begin().unwrap();
     let ids: Vec<EventId> = (0..5_002).map(|number| batch.append(event(&number.to_string(), b"{}")).unwrap()).collect();
-    batch.store_differences(ids[1..].iter().map(|id| (*id, r#"["old"]"#))).unwrap();
-    batch.store_differences([(ids[5_001], r#"["new"]"#)]).unwrap();
+    let differs = |event: EventId, found: &str| ShadowDifferences { event, differences: found.to_owned() };
+    let old: Vec<_> = ids[1..].iter().map(|id| differs(*id, r#"["old"]"#)).collect();
+    batch.store_differences(&old).unwrap();
+    batch.store_differences(&[differs(ids[5_001], r#"["new"]"#)]).unwrap();
     batch.commit().unwrap();
 
     let reader = Reader::open(directory.path()).unwrap();

@@ -10,13 +10,15 @@ use gander::exports::delivery::dispatcher::{JudgedCall, RecentTriggers, next_ste
 use gander::exports::delivery::retry::{self, NextStep, RetryState};
 use gander::exports::delivery::schedule::{self, KeySlot, ToSettle};
 use gander::exports::delivery::staleness::{self, StaleDecision};
-use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, State};
+use gander::exports::event::{Action, KeyId, Outcome, Queued, Reason, Settlement, State};
 use gander::exports::journal::StoredRetry;
+use gander::exports::journal::request::Settle;
 
-use super::recorder::Settle;
+use super::recorder::is_done;
 use super::{Step, World};
 use crate::ledger::{Broken, Promise};
 use crate::plan::Without;
+use crate::senders::key_id;
 use crate::upstream::Reply;
 
 /// What the dispatcher has under way.
@@ -62,8 +64,7 @@ impl World {
                 self.relay().schedule.enqueue(&event, now)
             {
                 self.ledger.overtaken(key, event.id);
-                let (state, outcome) = (State::Delivered, Some(answered));
-                self.settle(Settle { key, slot, id: event.id, state, outcome })?;
+                self.settle(key, slot, &event, Ok(answered))?;
             }
         }
         self.start_what_may()
@@ -125,10 +126,7 @@ impl World {
         };
         self.note(|| format!("event {} of key {key} ends unsent: {reason:?}", event.id));
         self.ledger.ends_unsent(key, event.id, &reason, &self.disk, self.time)?;
-        if reason == Reason::Superseded && event.action == Action::Resolve {
-            self.disk.note_superseded(event.id);
-        }
-        self.settle(Settle { key, slot, id: event.id, state: State::Ended, outcome: None })
+        self.settle(key, slot, &event, Err(reason))
     }
 
     fn idle(&mut self, step: &schedule::Step) -> Result<(), Broken> {
@@ -201,7 +199,7 @@ impl World {
             step => step,
         };
         self.note(|| format!("event {id}: {step:?}"));
-        let (state, outcome) = match step {
+        let result = match step {
             NextStep::Retry { state, at } => {
                 let tried = tried_before(state, at, retry_after, &self.relay().schedule, now);
                 self.again(key, &delivery, state, at, tried)?;
@@ -210,23 +208,36 @@ impl World {
             NextStep::Settle { result: Ok(outcome), .. } => {
                 let Queued { key, action, .. } = delivery.event;
                 self.relay().calls.recent_triggers.delivered(key, action, outcome, now.monotonic);
-                (State::Delivered, Some(outcome))
+                Ok(outcome)
             }
-            NextStep::Settle { result: Err(_), .. } => (State::Dead, None),
+            NextStep::Settle { result: Err(reason), .. } => Err(reason),
         };
-        self.settle(Settle { key, slot: delivery.key, id, state, outcome })?;
+        self.settle(key, delivery.key, &delivery.event, result)?;
         self.start_what_may()
     }
 
     /// The end of an event is on its way to the recorder, in a task of its own.
-    fn settle(&mut self, settle: Settle) -> Result<(), Broken> {
+    fn settle(
+        &mut self,
+        key: usize,
+        slot: KeySlot,
+        event: &Queued,
+        result: Result<Outcome, Reason>,
+    ) -> Result<(), Broken> {
+        let (state, outcome, reason) = match result {
+            Ok(outcome) => (State::Delivered, Some(outcome), None),
+            Err(reason @ (Reason::Stale | Reason::Superseded)) => (State::Ended, None, Some(reason)),
+            Err(reason) => (State::Dead, None, Some(reason)),
+        };
+        let settlement = Settlement { id: event.id, state, outcome, reason, attempts: 1, at: self.now().wall };
+        let done = is_done(&settlement);
+        self.relay().desk.settling(event.id, key, slot);
+        // Without endings, of a key that is never told.
+        let of = if self.without == Without::Endings { KeyId(u128::MAX) } else { key_id(key) };
+        let settle = Settle { attempt: None, settlement, key: of, awaited: false, commanded: None };
         let wait = self.rng.i64(0..4);
-        self.soon(wait, Step::Tell(settle));
-        if self.without == Without::SettlingFirst {
-            self.release(settle.key, settle.slot, settle.is_done())
-        } else {
-            Ok(())
-        }
+        self.soon(wait, Step::Tell(Box::new(settle)));
+        if self.without == Without::SettlingFirst { self.release(key, slot, done) } else { Ok(()) }
     }
 
     fn again(

@@ -1,65 +1,49 @@
-//! The recorder's part: decides and appends what waits as one batch, commits, and answers everyone.
+//! The recorder's part: its core decides what waits as one batch; here it is committed, or fails, and everyone is
+//! answered.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use gander::exports::clock::WallTime;
 use gander::exports::delivery::schedule::KeySlot;
-use gander::exports::event::{Action, EventId, Outcome, Priority, Queued, SourceId, State, UpdateHash};
-use gander::exports::journal::StoredRetry;
-use gander::exports::journal::dedup::{AcceptReason, DedupResult, Effect, Occurrences};
+use gander::exports::event::{EventId, KeyId, Outcome, Queued, Settlement, SourceNames, State};
+use gander::exports::journal::decide::{Accepted, EntryNumber, Owed};
+use gander::exports::journal::dedup::Dedup;
+use gander::exports::journal::known::{Known, Question, questions};
+use gander::exports::journal::recorder::core::{Core, Due};
+use gander::exports::journal::request::{Request, Settle, Submission};
+use gander::exports::journal::state::RecorderState;
+use gander::exports::journal::{AttemptRecord, Limits, Shares, StoredRetry};
 
 use super::{Step, World};
-use crate::disk::{Batch, Row};
+use crate::disk::Batch;
 use crate::ledger::Broken;
-use crate::plan::Without;
-use crate::senders::key_id;
+use crate::plan::{Plan, Without};
+use crate::senders::{SOURCE, key_id};
 
-/// What the recorder holds in memory.
+/// What stands between the recorder's core and the others.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     inbox: Vec<Message>,
     /// Whether it is about to take what waits.
     called: bool,
     open: Option<Open>,
-    /// The journal can't be written; ends that were reported meanwhile are held.
-    fault: Option<Vec<Settle>>,
-    /// The newest event that the dispatcher was given.
-    pub(super) handed_over: Option<EventId>,
+    /// The journal can't be written.
+    failing: bool,
     /// Events on their way to the dispatcher.
     fresh: VecDeque<Vec<(usize, Queued)>>,
     /// Requests that were not answered.
     pub(super) waiting: BTreeSet<usize>,
+    /// The keys whose events are being settled, with their places in the schedule.
+    settling: BTreeMap<EventId, (usize, KeySlot)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Message {
-    Record(usize),
-    Attempt(EventId, StoredRetry),
-    Settle(Settle),
-}
-
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settle {
-    pub(super) key: usize,
-    pub(super) slot: KeySlot,
-    pub(super) id: EventId,
-    pub(super) state: State,
-    pub(super) outcome: Option<Outcome>,
-}
-
-impl Settle {
-    /// The upstream did what the event asked.
-    pub(super) fn is_done(&self) -> bool {
-        self.state == State::Delivered && self.outcome != Some(Outcome::Unmatched)
-    }
-}
-
-/// What a sender is told of one element.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Receipt {
-    /// The event, or the one that it copies.
-    pub(super) id: EventId,
+/// A request to the recorder, and of a sender which one it is.
+#[derive(Debug)]
+struct Message {
+    request: Request,
+    of_sender: Option<usize>,
 }
 
 /// A batch that was decided and is not on disk yet.
@@ -67,31 +51,71 @@ pub(super) struct Receipt {
 struct Open {
     batch: Batch,
     messages: Vec<Message>,
-    receipts: Vec<Vec<Receipt>>,
-    fresh: Vec<(usize, Queued)>,
+    due: Due,
+}
+
+/// The recorder's core on what was restored.
+pub(super) fn new_core(dedup: Dedup, plan: &Plan, last: Option<EventId>) -> Core {
+    let limits = Limits { max_events: u64::MAX / 2, max_bytes: u64::MAX / 2, shares: Shares::default() };
+    let state = RecorderState::new(dedup, Vec::new(), limits);
+    Core::new(state, plan.limits.superseded, Arc::new(SourceNames::default()), last.unwrap_or(EventId(0)))
 }
 
 impl Desk {
-    pub(super) fn submit(&mut self, request: usize) {
-        self.waiting.insert(request);
-        self.inbox.push(Message::Record(request));
-    }
-
     pub(super) fn settle(&mut self, settle: Settle) {
-        self.inbox.push(Message::Settle(settle));
+        self.inbox.push(Message { request: Request::Settle(settle), of_sender: None });
     }
 
     pub(super) fn attempted(&mut self, id: EventId, tried: StoredRetry) {
-        self.inbox.push(Message::Attempt(id, tried));
+        let attempt = AttemptRecord {
+            event: id,
+            number: tried.attempts,
+            started_at: WallTime(0),
+            took: std::time::Duration::ZERO,
+            result: "connect",
+            status: None,
+            detail: None,
+            answer: Vec::new(),
+        };
+        self.inbox.push(Message { request: Request::Attempt(attempt, tried), of_sender: None });
     }
 
-    /// Whether deduplication holds nothing that is not on disk.
+    /// An event's settlement is on its way.
+    pub(super) fn settling(&mut self, id: EventId, key: usize, slot: KeySlot) {
+        self.settling.insert(id, (key, slot));
+    }
+
+    /// Whether the state holds nothing that is not on disk.
     pub(super) fn is_clean(&self) -> bool {
-        self.open.is_none() && self.fault.is_none()
+        self.open.is_none() && !self.failing
     }
 }
 
 impl World {
+    /// A request of a sender reaches the recorder.
+    pub(super) fn submit(&mut self, request: usize) {
+        let arbitrary = self.without == Without::Deduplication;
+        let mut entries = Vec::new();
+        for element in &self.requests[request].elements {
+            let key = if arbitrary { KeyId(self.rng.u128(..)) } else { key_id(element.key) };
+            entries.push(element.entry(key));
+        }
+        let submission = Submission {
+            source: SOURCE.into(),
+            request_id: "request".into(),
+            sender_request_id: None,
+            trace: None,
+            received_at: self.now().wall,
+            raw: Bytes::from_static(b"{}"),
+            charset: None,
+            entries,
+            wait_for_settlement: false,
+        };
+        let desk = &mut self.relay().desk;
+        desk.waiting.insert(request);
+        desk.inbox.push(Message { request: Request::Record(submission), of_sender: Some(request) });
+    }
+
     /// The recorder has something to do; it comes when it is done with what it does.
     pub(super) fn call_recorder(&mut self) {
         let desk = &mut self.relay().desk;
@@ -108,19 +132,14 @@ impl World {
         let desk = &mut self.relay().desk;
         desk.called = false;
         let messages = std::mem::take(&mut desk.inbox);
-        if self.relay().desk.fault.is_some() {
+        if desk.failing {
             self.refuse(messages);
             return Ok(());
         }
-        let mut open = Open { batch: self.disk.begin(), messages: Vec::new(), receipts: Vec::new(), fresh: Vec::new() };
-        for message in &messages {
-            match message {
-                Message::Record(request) => self.record(*request, &mut open)?,
-                Message::Attempt(id, tried) => open.batch.store_retry(*id, *tried),
-                Message::Settle(settle) => self.write_end(*settle, &mut open.batch)?,
-            }
-        }
-        open.messages = messages;
+        let requests: Vec<&Request> = messages.iter().map(|message| &message.request).collect();
+        let (batch, due) = self.decided(&requests);
+        self.check_decisions(&messages, &due)?;
+        let mut open = Open { batch, messages, due };
         if open.batch.is_empty() {
             self.pay(open);
             return Ok(());
@@ -134,71 +153,46 @@ impl World {
         Ok(())
     }
 
-    fn record(&mut self, request: usize, open: &mut Open) -> Result<(), Broken> {
-        let now = self.now();
-        let without = self.without;
-        let mut receipts = Vec::new();
-        for element in self.requests[request].elements.clone() {
-            let named = element.named();
-            let arrival = element.arrival(named.as_ref());
-            let follows = self.relay().dedup.last(key_id(element.key));
-            let mut append = |novelty, occurrences: &Occurrences| {
-                Ok::<_, Broken>(open.batch.append(Row {
-                    id: EventId(0),
-                    key: element.key,
-                    action: element.action,
-                    update: UpdateHash(element.update),
-                    occurrences: occurrences.clone(),
-                    follows,
-                    priority: priority(element.key),
-                    novelty,
-                    tried: None,
-                    acknowledged_at: now.wall,
-                    state: State::Queued,
-                    outcome: None,
-                    settled_at: now.wall,
-                }))
-            };
-            let dedup = &mut self.relay().dedup;
-            let known_open = element.action == Action::Trigger && dedup.is_open(key_id(element.key));
-            let admission = if without == Without::Deduplication {
-                let id =
-                    dedup.take(arrival, now.monotonic, |occurrences| append(AcceptReason::Opening, occurrences))?;
-                DedupResult::Taken { id, reason: AcceptReason::Opening }
-            } else {
-                dedup.admit(arrival, now, false, append)?
-            };
-            self.ledger.decided(&element, admission, self.time)?;
-            self.note(|| format!("{element:?}: {admission:?}"));
-            receipts.push(match admission {
-                DedupResult::Taken { id, reason } => {
-                    let evicted = self.relay().dedup.has_evicted();
-                    let loose =
-                        reason == AcceptReason::Opening && (evicted || self.disk.may_be_open(element.key, &open.batch));
-                    let (reopening, continues) = (reason == AcceptReason::Reopening, known_open || loose);
-                    let (source, priority) = (SourceId(0), priority(element.key));
-                    let (key, action) = (key_id(element.key), element.action);
-                    let acknowledged = now.monotonic;
-                    let queued = Queued { id, key, source, action, priority, reopening, continues, acknowledged };
-                    open.fresh.push((element.key, queued));
-                    Receipt { id }
-                }
-                DedupResult::Duplicate { of, .. } => Receipt { id: of },
-            });
+    /// The decisions of the core about these requests, with what the disk tells it.
+    fn decided(&mut self, requests: &[&Request]) -> (Batch, Due) {
+        let (now, next) = (self.now(), self.disk.next());
+        let relay = self.relay.as_mut().expect("the relay lives");
+        let mut known = Known::default();
+        for question in questions(requests.iter().copied(), relay.core.state.dedup(), relay.core.ends_superseded()) {
+            if let Question::MayBeOpen { key, incident_key, .. } = question
+                && self.disk.may_be_open(incident_key.parse().unwrap())
+            {
+                known.may_be_open.insert(key);
+            }
         }
-        open.receipts.push(receipts);
+        relay.core.state.set_next(next);
+        let (facts, due) = relay.core.decide(&known, requests.iter().copied(), now);
+        (Batch::of(&facts), due)
+    }
+
+    /// Holds the decisions against the promises.
+    fn check_decisions(&mut self, messages: &[Message], due: &Due) -> Result<(), Broken> {
+        for (message, owed) in messages.iter().zip(&due.owed) {
+            match (&message.request, message.of_sender, owed) {
+                (Request::Record(_), Some(request), Owed::Recorded(numbers)) => {
+                    for (element, number) in self.requests[request].elements.clone().iter().zip(numbers) {
+                        self.ledger.decided(element, *number, self.time)?;
+                        self.note(|| format!("{element:?}: {number:?}"));
+                    }
+                }
+                (Request::Settle(settle), ..) => self.check_end(&settle.settlement)?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
-    fn write_end(&mut self, settle: Settle, batch: &mut Batch) -> Result<(), Broken> {
-        self.ledger.settled(settle.key, settle.id, settle.state, settle.outcome)?;
-        batch.settle(settle.id, settle.state, settle.outcome, self.now().wall);
-        if self.without != Without::Endings
-            && let Some(ending) = Effect::of(settle.state, settle.outcome)
-        {
-            self.relay().dedup.settle(key_id(settle.key), settle.id, ending);
-        }
-        Ok(())
+    fn check_end(&mut self, settlement: &Settlement) -> Result<(), Broken> {
+        let Settlement { id, state, outcome, .. } = *settlement;
+        let Some((key, _)) = self.relay().desk.settling.get(&id).copied() else {
+            return Ok(());
+        };
+        self.ledger.settled(key, id, state, outcome)
     }
 
     pub(super) fn commit(&mut self) -> Result<(), Broken> {
@@ -213,14 +207,16 @@ impl World {
             if reached {
                 self.disk.commit(open.batch);
             }
-            self.relay().desk.fault = Some(Vec::new());
+            let relay = self.relay();
+            relay.core.failed();
+            relay.desk.failing = true;
             self.refuse(open.messages);
             self.soon(HEAL_INTERVAL, Step::Heal);
             return Ok(());
         }
         self.disk.commit(open.batch);
         self.ledger.committed();
-        self.pay(Open { batch: self.disk.begin(), ..open });
+        self.pay(Open { batch: Batch::default(), ..open });
         if self.rng.u32(0..8) == 0 {
             let keep = i64::try_from(self.plan.keep_delivered.as_millis()).unwrap();
             let before = WallTime(self.now().wall.0 - keep);
@@ -237,52 +233,52 @@ impl World {
 
     /// Everything is on disk, or nothing had to be: says so to everyone.
     fn pay(&mut self, mut open: Open) {
-        if let Some((_, last)) = open.fresh.last() {
-            self.relay().desk.handed_over = Some(last.id);
-            self.give(std::mem::take(&mut open.fresh));
+        self.relay().core.committed(&open.due);
+        let fresh = std::mem::take(&mut open.due.accepted);
+        if !fresh.is_empty() {
+            self.give(fresh);
         }
         self.answer_senders(&mut open);
-        for message in &open.messages {
-            if let Message::Settle(settle) = message {
-                self.tell_end(*settle);
-            }
-        }
+        self.tell_ends(&open.due.settled);
         self.call_recorder();
     }
 
     fn answer_senders(&mut self, open: &mut Open) {
-        let requests = open.messages.iter().filter_map(|message| match message {
-            Message::Record(request) => Some(*request),
-            Message::Attempt(..) | Message::Settle(_) => None,
-        });
-        for (request, receipts) in requests.zip(std::mem::take(&mut open.receipts)).collect::<Vec<_>>() {
+        let answers: Vec<(usize, Vec<EntryNumber>)> = open
+            .messages
+            .iter()
+            .zip(&mut open.due.owed)
+            .filter_map(|(message, owed)| match (message.of_sender, std::mem::replace(owed, Owed::Nothing)) {
+                (Some(request), Owed::Recorded(numbers)) => Some((request, numbers)),
+                _ => None,
+            })
+            .collect();
+        for (request, receipts) in answers {
             let wait = self.rng.i64(0..4);
             self.soon(wait, Step::Answer { request, receipts });
         }
     }
 
-    fn tell_end(&mut self, settle: Settle) {
-        if self.without != Without::SettlingFirst {
-            let wait = self.rng.i64(0..4);
-            self.soon(wait, Step::Release { key: settle.key, slot: settle.slot, done: settle.is_done() });
+    /// The schedule hears which settlements are on disk.
+    fn tell_ends(&mut self, settled: &[Settlement]) {
+        if self.without == Without::SettlingFirst {
+            return;
+        }
+        for settlement in settled {
+            if let Some((key, slot)) = self.relay().desk.settling.remove(&settlement.id) {
+                let wait = self.rng.i64(0..4);
+                self.soon(wait, Step::Release { key, slot, done: is_done(settlement) });
+            }
         }
     }
 
     /// While nothing can be written senders are refused and ends are held.
     fn refuse(&mut self, messages: Vec<Message>) {
-        for message in messages {
-            match message {
-                Message::Record(request) => {
-                    let wait = self.rng.i64(0..4);
-                    self.soon(wait, Step::Refuse { request });
-                }
-                // A lost line of this record loses no event.
-                Message::Attempt(..) => {}
-                Message::Settle(settle) => {
-                    if let Some(held) = &mut self.relay().desk.fault {
-                        held.push(settle);
-                    }
-                }
+        for Message { request, of_sender } in messages {
+            let refused = self.relay().core.hold(request);
+            if let (Some(_), Some(request)) = (refused, of_sender) {
+                let wait = self.rng.i64(0..4);
+                self.soon(wait, Step::Refuse { request });
             }
         }
     }
@@ -291,22 +287,20 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), Broken> {
         self.disk.opened();
         self.ledger.restored(&self.disk)?;
-        let known = self.relay().desk.handed_over;
         let now = self.now();
-        let found: Vec<_> = self
-            .disk
-            .rows()
-            .filter(|row| Some(row.id) > known && row.state == State::Queued)
-            .map(|row| (row.key, Queued { acknowledged: now.monotonic, ..row.queued(now) }))
-            .collect();
+        let queued: Vec<_> =
+            self.disk.rows().filter(|row| row.state == State::Queued).map(|row| row.queued(now)).collect();
+        let found: Vec<Accepted> = queued.into_iter().filter_map(|event| self.relay().core.found(event, now)).collect();
         if self.without != Without::Rollback {
             let dedup = self.restored_dedup();
-            self.relay().dedup = dedup;
+            let state = new_core(dedup, &self.plan, None).state;
+            self.relay().core.state = state;
         }
-        let mut batch = self.disk.begin();
-        let held = self.relay().desk.fault.clone().unwrap_or_default();
-        for settle in &held {
-            self.write_end(*settle, &mut batch)?;
+        let held = self.relay().core.held(usize::MAX);
+        let requests: Vec<&Request> = held.iter().collect();
+        let (batch, due) = self.decided(&requests);
+        for settlement in &due.settled {
+            self.check_end(settlement)?;
         }
         if self.troubled() && self.rng.f64() < self.plan.fault {
             self.soon(HEAL_INTERVAL, Step::Heal);
@@ -314,11 +308,12 @@ impl World {
         }
         self.disk.commit(batch);
         self.ledger.committed();
-        self.relay().desk.fault = None;
-        for settle in held {
-            self.tell_end(settle);
+        self.relay().core.held_written(held.len());
+        self.relay().desk.failing = false;
+        self.tell_ends(&due.settled);
+        if let Some(last) = self.disk.last() {
+            self.relay().core.handed_over(last);
         }
-        self.relay().desk.handed_over = self.disk.last();
         if !found.is_empty() {
             self.give(found);
         }
@@ -326,7 +321,12 @@ impl World {
         Ok(())
     }
 
-    fn give(&mut self, fresh: Vec<(usize, Queued)>) {
+    fn give(&mut self, fresh: Vec<Accepted>) {
+        let fresh = fresh.into_iter().map(|accepted| {
+            let key = self.disk.get(accepted.event.id).map_or(0, |row| row.key);
+            (key, Queued { key: key_id(key), ..accepted.event })
+        });
+        let fresh = fresh.collect();
         self.relay().desk.fresh.push_back(fresh);
         let wait = self.rng.i64(0..4);
         self.soon(wait, Step::HandOver);
@@ -338,9 +338,9 @@ impl World {
     }
 }
 
-const HEAL_INTERVAL: i64 = 1_000;
-
-/// Every key has one, and each is there.
-fn priority(key: usize) -> Priority {
-    Priority::ALL[key % Priority::ALL.len()]
+/// The upstream did what the event asked.
+pub(super) fn is_done(settlement: &Settlement) -> bool {
+    settlement.state == State::Delivered && settlement.outcome != Some(Outcome::Unmatched)
 }
+
+const HEAL_INTERVAL: i64 = 1_000;

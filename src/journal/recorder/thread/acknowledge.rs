@@ -4,61 +4,63 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::batch_decisions::Owed;
 use super::{RecorderThread, tap_lines};
 use crate::event::{EventId, KeyId, Settlement, State};
 use crate::journal::SourceTotals;
-use crate::journal::recorder::{
-    Accepted, Commanded, Committed, Entry, Message, Receipt, Recorded, Settle, Submission, Tally, Unavailable,
-};
+use crate::journal::decide::{EntryNumber, Owed};
+use crate::journal::recorder::core::Due;
+use crate::journal::recorder::reply::Reply;
+use crate::journal::recorder::{Committed, Message, PendingSettlement, Receipt, Recorded, Tally};
+use crate::journal::request::{Commanded, Entry, Request, Submission, Unavailable};
 
 impl RecorderThread {
     /// Answers everyone after the commit.
-    pub(super) fn acknowledge(&mut self, messages: &mut Vec<Message>, owed: Vec<Owed>, accepted: Vec<Accepted>) {
-        let settled = messages.iter().filter_map(|message| match message {
-            Message::Settle(Settle { settlement, .. }) => Some(settlement.clone()),
-            _ => None,
-        });
-        let settled = settled.collect::<Vec<_>>();
+    pub(super) fn acknowledge(&mut self, messages: &mut Vec<Message>, due: Due) {
+        self.core.committed(&due);
+        let Due { owed, accepted, settled } = due;
         self.tell_settled(&settled);
         self.hand_over(Committed { accepted, settled, queue_copy_request: None });
-        for (message, owed) in messages.drain(..).zip(owed) {
-            match (message, owed) {
-                (Message::Record { submission, reply }, Owed::Receipts(receipts)) => {
-                    if matches!(receipts, Err(Unavailable::SourceShare)) {
-                        self.turn_away(&submission.source);
-                    }
-                    let _ = reply.send(receipts.and_then(|receipts| self.recorded(submission, receipts)));
+        for (Message { request, reply }, owed) in messages.drain(..).zip(owed) {
+            let Some(waits) = reply else { continue };
+            // Whoever asked may have gone.
+            let _ = waits.send(self.reply(request, owed));
+        }
+    }
+
+    /// The reply to a request whose facts are on disk.
+    fn reply(&mut self, request: Request, owed: Owed) -> Reply {
+        match (request, owed) {
+            (Request::Record(submission) | Request::Replace { submission, .. }, Owed::Recorded(numbers)) => {
+                self.recorded(submission, &numbers).map_or_else(Reply::Unavailable, Reply::Recorded)
+            }
+            (Request::Record(submission), Owed::Unavailable(why)) => {
+                if why == Unavailable::SourceShare {
+                    self.turn_away(&submission.source);
                 }
-                (Message::Confirm { reply, .. }, Owed::Confirmed(confirmed)) => drop(reply.send(confirmed)),
-                (Message::Open { reply, .. }, Owed::Ids(ids)) => drop(reply.send(ids)),
-                (Message::Tally { unmatched, reply }, _) => drop(reply.send(self.tally(&unmatched))),
-                (Message::Preview { reply, .. }, Owed::Previews(previews)) => drop(reply.send(Some(previews))),
-                (Message::Command { ids, reply, .. }, Owed::Commanded(commanded)) => {
-                    self.count_commanded(&ids, &commanded);
-                    let _ = reply.send(Ok(commanded));
-                }
-                (Message::Hold { reply, .. }, Owed::HoldChange(change)) => drop(reply.send(Ok(change))),
-                (Message::Replace { submission, reply, .. }, Owed::Replaced(replaced)) => {
-                    let _ = reply.send(match replaced {
-                        Ok(Ok(receipts)) => self.recorded(submission, receipts).map(Ok),
-                        Ok(Err(declined)) => Ok(Err(declined)),
-                        Err(why) => Err(why),
-                    });
-                }
-                // Nobody waits for a reply to attempts and settlements, and no other pair is made.
-                _ => {}
+                Reply::Unavailable(why)
+            }
+            (Request::Command { ids, .. }, Owed::Commanded(commanded)) => {
+                self.count_commanded(&ids, &commanded);
+                Reply::Commanded(commanded)
+            }
+            (Request::Tally { unmatched }, _) => Reply::Tally(self.tally(&unmatched)),
+            (_, Owed::Confirmed(confirmed)) => Reply::Confirmed(confirmed),
+            (_, Owed::HoldChange(change)) => Reply::HoldChange(change),
+            (_, Owed::Open(ids)) => Reply::Open(ids),
+            (_, Owed::Previews(previews)) => Reply::Previews(previews),
+            (_, Owed::Declined(why)) => Reply::Declined(why),
+            (_, Owed::Unavailable(why)) => Reply::Unavailable(why),
+            // No other pair is made.
+            (_, Owed::Recorded(_) | Owed::Commanded(_) | Owed::Tally | Owed::Nothing) => {
+                Reply::Unavailable(Unavailable::JournalFault)
             }
         }
     }
 
     /// Hands committed events to the dispatcher.
     pub(super) fn hand_over(&mut self, committed: Committed) {
-        if let Some(last) = committed.accepted.last() {
-            self.handed_over = last.event.id;
-        }
         if !committed.accepted.is_empty() || !committed.settled.is_empty() {
             // Fails only if the dispatcher has ended, while the process stops: the events are on disk.
             if let Err(mpsc::error::SendError(committed)) = self.parts.committed.blocking_send(committed) {
@@ -90,8 +92,14 @@ impl RecorderThread {
     }
 
     /// Counts the events of a committed submission, and pairs its entries with their receipts.
-    fn recorded(&self, submission: Submission, receipts: Vec<Receipt>) -> Result<Vec<Recorded>, Unavailable> {
-        let Submission { source, entries, .. } = submission;
+    fn recorded(&mut self, submission: Submission, numbers: &[EntryNumber]) -> Result<Vec<Recorded>, Unavailable> {
+        let Submission { source, entries, wait_for_settlement, .. } = submission;
+        let receipts = entries.iter().zip(numbers).map(|(entry, EntryNumber { id, duplicate })| {
+            let waits = wait_for_settlement && matches!(entry, Entry::Event { .. });
+            let pending_settlement = waits.then(|| self.pending_settlement(*id, *duplicate));
+            Receipt { id: *id, duplicate: *duplicate, pending_settlement }
+        });
+        let receipts = receipts.collect();
         let (recorded, now) = (Recorded::pair(entries, receipts)?, self.parts.clock.now().wall);
         for recorded in &recorded {
             let Recorded { entry, receipt } = recorded;
@@ -109,6 +117,23 @@ impl RecorderThread {
             }
         }
         Ok(recorded)
+    }
+
+    /// A handle to wait for an event's settlement. One that a duplicate repeats may have it already.
+    fn pending_settlement(&mut self, id: EventId, duplicate: bool) -> PendingSettlement {
+        let (sender, receiver) = oneshot::channel();
+        // What can't be read is not known: its sender waits, and asks again later.
+        let settlement = if duplicate { self.journal.settlement(id).ok().flatten() } else { None };
+        match settlement {
+            Some(settlement) => drop(sender.send(settlement)),
+            None => {
+                let waiters = self.settlement_waiters.entry(id).or_default();
+                // Whoever stopped waiting leaves its place to the next.
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(sender);
+            }
+        }
+        PendingSettlement(receiver)
     }
 
     fn turn_away(&mut self, source: &Arc<str>) {
@@ -145,12 +170,12 @@ impl RecorderThread {
 
     fn tally(&self, unmatched: &[(EventId, KeyId)]) -> Tally {
         let by_source = self.journal.totals_by_source().map(|(source, held)| (Arc::clone(source), held));
-        let is_last = |(id, key): &&(EventId, KeyId)| self.dedup.last(*key).is_none_or(|last| last <= *id);
+        let is_last = |(id, key): &&(EventId, KeyId)| self.core.state.dedup.last(*key).is_none_or(|last| last <= *id);
         Tally {
             totals: self.journal.totals(),
             unmatched: unmatched.iter().filter(is_last).count(),
-            open_incidents: self.dedup.open_len() - self.dedup.open_waiting(),
-            open_waiting: self.dedup.open_waiting(),
+            open_incidents: self.core.state.dedup.open_len() - self.core.state.dedup.open_waiting(),
+            open_waiting: self.core.state.dedup.open_waiting(),
             by_source: by_source.collect(),
         }
     }

@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use crate::event::{EventId, State};
-use crate::journal::recorder::{Message, Settle};
+use crate::journal::recorder::Message;
+use crate::journal::request::{Request, Settle};
 
 /// Waiting settlements in the order of arrival.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ impl Coalesce {
         at_once: bool,
         followed: impl Fn(EventId) -> bool,
     ) {
-        self.ends.extend(messages.extract_if(.., |message| match message {
-            Message::Settle(end) => may_wait(end, followed(end.settlement.id)),
+        self.ends.extend(messages.extract_if(.., |message| match &message.request {
+            Request::Settle(end) => may_wait(end, followed(end.settlement.id)),
             _ => false,
         }));
         if self.ends.is_empty() {
@@ -40,7 +41,7 @@ impl Coalesce {
         }
         let until = *self.until.get_or_insert_with(|| now + WAIT_MAX);
         // Other commands may depend on these settlements; new events and confirmations do not.
-        let is_new = |message: &Message| matches!(message, Message::Record { .. } | Message::Confirm { .. });
+        let is_new = |message: &Message| matches!(message.request, Request::Record(_) | Request::Confirm(_));
         let only_new = messages.iter().all(is_new);
         if at_once || !only_new || now >= until || self.ends.len() >= SETTLEMENTS_MAX {
             let mut all = self.take();
@@ -84,12 +85,18 @@ mod tests {
             attempts: 1,
             at: WallTime(0),
         };
-        Message::Settle(Settle { attempt: None, settlement, key: KeyId(0), awaited, commanded: None })
+        Message::unanswered(Request::Settle(Settle {
+            attempt: None,
+            settlement,
+            key: KeyId(0),
+            awaited,
+            commanded: None,
+        }))
     }
 
     fn numbers(messages: &[Message]) -> Vec<u64> {
-        let number = |message: &Message| match message {
-            Message::Settle(end) => Some(end.settlement.id.0),
+        let number = |message: &Message| match &message.request {
+            Request::Settle(end) => Some(end.settlement.id.0),
             _ => None,
         };
         messages.iter().filter_map(number).collect()

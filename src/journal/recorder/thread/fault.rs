@@ -1,10 +1,12 @@
 //! The state while the journal can't be written: how it begins, and what is refused until it is over.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::RecorderThread;
-use crate::journal::recorder::{Health, Message, Settle, Unavailable};
+use crate::journal::recorder::core::Core;
+use crate::journal::recorder::reply::Reply;
+use crate::journal::recorder::{Health, Message};
+use crate::journal::request::Unavailable;
 use crate::journal::{self, ClosedJournal, FileStates, PutBack, PutBackBy, Rewritten};
 
 /// The state while the journal can't be written. Nothing is acknowledged until it was reopened and a write was synced.
@@ -14,8 +16,6 @@ pub(super) struct Fault {
     pub(super) why: Unavailable,
     /// The state of the files when the fault began.
     pub(super) found: FileStates,
-    /// Settlements reported meanwhile: they are written when writing works again.
-    pub(super) held: VecDeque<Settle>,
     pub(super) files: Files,
     /// Repairs of the files, logged when events are taken again.
     pub(super) put_back: Vec<(PutBackBy, PutBack)>,
@@ -52,7 +52,6 @@ impl Default for Fault {
             try_at: Instant::now(),
             why: Unavailable::JournalFault,
             found: FileStates::INTACT,
-            held: VecDeque::new(),
             files: Files::default(),
             put_back: Vec::new(),
             altered: false,
@@ -66,20 +65,10 @@ impl Default for Fault {
 impl Fault {
     /// Refuses messages while nothing can be written. Settlements are held: the deliveries happened, and are written
     /// later.
-    pub(super) fn refuse(&mut self, messages: &mut Vec<Message>) {
-        let why = self.why;
-        for message in messages.drain(..) {
-            match message {
-                Message::Record { reply, .. } => drop(reply.send(Err(why))),
-                Message::Settle(end) => self.held.push_back(end),
-                Message::Open { reply, .. } => drop(reply.send(None)),
-                Message::Tally { reply, .. } => drop(reply),
-                Message::Preview { reply, .. } => drop(reply.send(None)),
-                Message::Command { reply, .. } => drop(reply.send(Err(why))),
-                Message::Hold { reply, .. } => drop(reply.send(Err(why))),
-                Message::Confirm { reply, .. } => drop(reply.send(Err(why))),
-                Message::Replace { reply, .. } => drop(reply.send(Err(why))),
-                Message::Attempt(..) | Message::ShadowDifferences(_) => {}
+    pub(super) fn refuse(&self, messages: &mut Vec<Message>, core: &mut Core) {
+        for Message { request, reply } in messages.drain(..) {
+            if let Some(request) = core.hold(request) {
+                Message { request, reply }.answer(Reply::Unavailable(self.why));
             }
         }
     }
@@ -120,7 +109,7 @@ impl RecorderThread {
             since: self.parts.clock.now().wall,
         });
         // They may repeat events of a batch that was never written.
-        self.duplicates.clear();
+        self.core.failed();
         // The open files are the only copy, and may vanish: the journal is put back at once.
         let at_once = replaced || why == Unavailable::DiskFull && self.give_up_reserve();
         let try_at = if at_once { Instant::now() } else { Instant::now() + REOPEN_INTERVAL };

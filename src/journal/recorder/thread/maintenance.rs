@@ -54,7 +54,7 @@ impl RecorderThread {
         let now = self.parts.clock.now().wall;
         let keep = i64::try_from(self.parts.journal.keep_delivered.as_millis()).unwrap_or(i64::MAX);
         let before = if self.journal.is_large()? { None } else { Some(WallTime(now.0.saturating_sub(keep))) };
-        let dedup = &mut self.dedup;
+        let dedup = &mut self.core.state.dedup;
         let mut batch = self.journal.begin()?;
         let pruned =
             batch.prune(before, PRUNED_AT_ONCE, |id, source, key| dedup.rests_on(KeyId::new(source, key), id))?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::RecorderThread;
-use crate::journal::recorder::{Health, TurnedAway, Unavailable};
+use crate::journal::recorder::{Health, TurnedAway};
+use crate::journal::request::Unavailable;
 
 impl RecorderThread {
     /// Publishes the state for health, metrics and API.
@@ -49,13 +50,13 @@ impl RecorderThread {
         metrics.journal.log_bytes.set(i64::try_from(self.journal.log_bytes()).unwrap_or(i64::MAX));
         metrics.journal.queue_events.set(i64::try_from(totals.queued).unwrap_or(i64::MAX));
         metrics.journal.dead_letters.set(i64::try_from(totals.dead).unwrap_or(i64::MAX));
-        metrics.journal.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
+        metrics.journal.dedup_keys.set(i64::try_from(self.core.state.dedup.len()).unwrap_or(i64::MAX));
         metrics.journal.holds.set(i64::try_from(self.holds.borrow().len()).unwrap_or(i64::MAX));
         metrics.journal.writable.set(i64::from(self.fault.is_none()));
         metrics.journal.reserve.set(i64::from(self.shortage.space.has_reserve()));
         metrics.journal.volume_free.set(i64::try_from(self.shortage.space.free()).unwrap_or(i64::MAX));
         metrics.journal.volume_size.set(i64::try_from(self.shortage.space.size()).unwrap_or(i64::MAX));
-        let evicted = self.dedup.take_evicted_counts();
+        let evicted = self.core.state.dedup.take_evicted_counts();
         metrics.keys_evicted(evicted.resolved, evicted.open);
         // Last: senders are answered, and whoever is woken sees all of the above.
         self.publish_commits();
@@ -65,6 +66,12 @@ impl RecorderThread {
     pub(super) fn publish_commits(&mut self) {
         let committed = self.committed;
         self.commits.send_if_modified(|known| std::mem::replace(known, committed) != committed);
+    }
+
+    /// Publishes the holds in force, if a commit changed them.
+    pub(super) fn publish_holds(&mut self) {
+        let holds = &self.core.state.holds;
+        self.holds.send_if_modified(|known| std::mem::replace(known, Arc::clone(holds)) != *holds);
     }
 
     /// Publishes the sources that have used up their share.

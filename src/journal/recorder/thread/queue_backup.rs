@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use tokio::sync::mpsc;
 
 use crate::event::{EventId, Pending};
-use crate::journal::recorder::{Accepted, Committed, QueueCopy};
+use crate::journal::decide::Accepted;
+use crate::journal::recorder::{Committed, QueueCopy};
 
 /// The dispatcher's last copy of the queue, and commits since.
 #[derive(Debug)]

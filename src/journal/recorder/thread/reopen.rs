@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::RecorderThread;
-use super::batch_decisions::{settle, write_settlement};
 use super::fault::{Files, REOPEN_INTERVAL};
 use super::replaced_files::FALSE_ALARMS_MAX;
 use super::restore::{Restored, open_writable, restore};
-use crate::event::{Queued, Settlement};
-use crate::journal::recorder::{Accepted, Committed, Settle};
+use crate::journal::known::Known;
+use crate::journal::recorder::Committed;
+use crate::journal::state::RecorderState;
 use crate::journal::{self, FileStates};
 
 impl RecorderThread {
@@ -24,17 +24,11 @@ impl RecorderThread {
             return;
         }
         let mut accepted = Vec::new();
-        let (known, now) = (self.handed_over, self.parts.clock.now().monotonic);
+        let now = self.parts.clock.now();
         // The write test comes first, so that a large journal is not read again each second in vain.
         let opened = open_writable(&self.parts).and_then(|journal| self.rewrite_missing(journal));
         let restored = opened.and_then(|journal| {
-            restore(&self.parts, journal, &self.sources, |event, _| {
-                // A commit that was reported as failed may have reached the disk. Its sender was told that it failed:
-                // its age counts from here.
-                if event.id > known {
-                    accepted.push(Accepted { event: Queued { acknowledged: now, ..event }, outgoing: None });
-                }
-            })
+            restore(&self.parts, journal, self.core.sources(), |event, _| accepted.extend(self.core.found(event, now)))
         });
         let Restored { mut journal, dedup, last, damaged } = match restored {
             Ok(restored) => restored,
@@ -45,7 +39,8 @@ impl RecorderThread {
         };
         journal.continue_after(&self.journal);
         journal.trust_times(self.false_alarms < FALSE_ALARMS_MAX);
-        (self.journal, self.dedup) = (journal, dedup);
+        self.journal = journal;
+        self.core.state = RecorderState::new(dedup, self.holds.borrow().to_vec(), self.parts.journal.limits());
         // The reopened files are known from now on.
         if let Some(fault) = &mut self.fault {
             (fault.files, fault.found) = (Files::default(), FileStates::INTACT);
@@ -65,7 +60,7 @@ impl RecorderThread {
         };
         self.drop_gone_waiters();
         self.hand_over(Committed { accepted, ..Committed::default() });
-        self.handed_over = self.handed_over.max(last);
+        self.core.handed_over(last);
         self.mark();
         self.log_put_back(&fault);
         tracing::info!("the journal can be written again");
@@ -77,19 +72,21 @@ impl RecorderThread {
     /// Writes held settlements in parts: there may be thousands, and little room. Written ones are published at once,
     /// so that a later failure does not write them twice.
     pub(super) fn write_held(&mut self) -> Result<(), journal::Error> {
-        let space = self.journal.space()?;
-        while let Some(fault) = self.fault.as_mut().filter(|fault| !fault.held.is_empty()) {
-            let some = fault.held.len().min(space.ends_at_once());
-            let mut batch = self.journal.begin()?;
-            for end @ Settle { settlement, key, .. } in fault.held.iter().take(some) {
-                write_settlement(&mut batch, end, space.is_short())?;
-                settle(&mut self.dedup, *key, settlement);
+        let (space, known) = (self.journal.space()?, Known::default());
+        loop {
+            let requests = self.core.held(space.ends_at_once());
+            if requests.is_empty() {
+                break;
             }
+            let mut batch = self.journal.begin()?;
+            self.core.state.room = batch.room(space, false);
+            let (facts, due) = self.core.decide(&known, requests.iter(), self.parts.clock.now());
+            batch.apply(&facts)?;
             batch.commit()?;
             self.committed += 1;
-            let ended: Vec<Settlement> = fault.held.drain(..some).map(|end| end.settlement).collect();
-            self.tell_settled(&ended);
-            self.hand_over(Committed { settled: ended, ..Committed::default() });
+            self.core.held_written(requests.len());
+            self.tell_settled(&due.settled);
+            self.hand_over(Committed { settled: due.settled, ..Committed::default() });
             self.journal.checkpoint_long_log(true)?;
         }
         // Holds are as the person was told, even if the failed commit or the file says otherwise.

@@ -11,7 +11,8 @@ use super::RecorderThread;
 use super::fault::{Fault, Files, REOPEN_INTERVAL};
 use super::restore::log_repairs;
 use crate::event::EventId;
-use crate::journal::recorder::{Committed, Health, QueueCopy, Unavailable};
+use crate::journal::recorder::{Committed, Health, QueueCopy};
+use crate::journal::request::Unavailable;
 use crate::journal::{self, Batch, Journal, Lock, OpenError, PutBack, PutBackBy, Rewritten};
 
 impl RecorderThread {
@@ -95,7 +96,7 @@ impl RecorderThread {
     /// Copies all open files, which may take long; senders meanwhile get 503.
     fn copy_out(&mut self) -> Result<(), OpenError> {
         let now = self.parts.clock.now().wall;
-        let RecorderThread { journal, parts, messages, fault: Some(fault), .. } = self else {
+        let RecorderThread { journal, parts, messages, core, fault: Some(fault), .. } = self else {
             return Ok(());
         };
         if matches!(fault.files, Files::Open { copied: Some(_) }) {
@@ -109,7 +110,7 @@ impl RecorderThread {
                 while let Ok(message) = messages.try_recv() {
                     waiting.push(message);
                 }
-                fault.refuse(&mut waiting);
+                fault.refuse(&mut waiting, core);
                 std::thread::sleep(REFUSE_INTERVAL);
             }
             copying.join()
@@ -173,7 +174,7 @@ impl RecorderThread {
         if let Some(fault) = &mut self.fault {
             fault.rewritten.get_or_insert_default();
         }
-        let sources = Arc::clone(&self.sources);
+        let sources = Arc::clone(self.core.sources());
         for some in waiting.chunks(REWRITTEN_AT_ONCE) {
             self.rewrite_some(&mut journal, |batch, rewritten| {
                 some.iter().try_for_each(|waits| {
@@ -242,8 +243,8 @@ impl RecorderThread {
         while let Ok(message) = self.messages.try_recv() {
             waiting.push(message);
         }
-        if let Some(fault) = &mut self.fault {
-            fault.refuse(&mut waiting);
+        if let Some(fault) = &self.fault {
+            fault.refuse(&mut waiting, &mut self.core);
         }
     }
 

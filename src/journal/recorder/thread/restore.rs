@@ -4,9 +4,9 @@ use super::RecorderParts;
 use crate::clock::{Now, WallTime};
 use crate::event::{EventId, HoldRecord, Queued, SourceNames, State};
 use crate::journal::dedup::{self, Dedup};
-use crate::journal::{
-    self, Damaged, Found, Journal, LogSalvage, Repairs, Reserve, RestoredEvent, Salvage, StoredRetry,
-};
+use crate::journal::request::StoredRetry;
+use crate::journal::state::restore_key;
+use crate::journal::{self, Damaged, Found, Journal, LogSalvage, Repairs, Reserve, RestoredEvent, Salvage};
 use crate::metrics::Metrics;
 
 /// Opens the journal at a start, repaired if it was damaged.
@@ -199,13 +199,6 @@ pub(super) fn note_damage(parts: &RecorderParts, error: &journal::Error) {
     if matches!(error, journal::Error::Damaged(_)) {
         journal::mark_damaged(parts.lock.directory());
     }
-}
-
-/// Applies one event to deduplication.
-fn restore_key(dedup: &mut Dedup, event: &RestoredEvent, now: Now) {
-    let RestoredEvent { id, key, action, update, state, outcome, .. } = *event;
-    let row = dedup::Row { id, key, action, update, state, outcome, occurrences: event.occurrences.clone() };
-    dedup.restore_row(row, now.monotonic_of(event.acknowledged_at));
 }
 
 /// As many as a person reads one by one.

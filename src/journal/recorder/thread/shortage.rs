@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::KeyId;
 use crate::journal::dedup::Dedup;
-use crate::journal::{self, AttemptRecord, Batch, Space};
+use crate::journal::{self, Batch, Space};
 
 /// The space on the volume, as the last batch found it.
 #[derive(Debug)]
@@ -88,13 +88,6 @@ impl Shortage {
     }
 }
 
-/// Shortens the record of a call while there is little room.
-pub(super) fn shortened(attempt: &AttemptRecord) -> AttemptRecord {
-    let detail = attempt.detail.as_ref().map(|text| text.chars().take(DETAIL_CHARACTERS_KEPT).collect());
-    let answer = attempt.answer[..attempt.answer.len().min(ANSWER_BYTES_KEPT)].to_vec();
-    AttemptRecord { detail, answer, ..attempt.clone() }
-}
-
 /// The pause between two batches that only remove.
 pub(super) const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 /// The interval at which the space is checked while no events arrive.
@@ -103,6 +96,3 @@ pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 const SEARCHES_AT_ONCE: usize = 10;
 /// The pause after a search that found nothing. Deliveries go on meanwhile, and leave more to remove.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
-/// Both limits are part of the room that is reserved for the settlement of each queued event.
-const DETAIL_CHARACTERS_KEPT: usize = 40;
-const ANSWER_BYTES_KEPT: usize = 80;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::clock::WallTime;
 use crate::event::{EventId, State};
-use crate::journal::recorder::{Commanded, Entry, Recorded};
+use crate::journal::recorder::Recorded;
+use crate::journal::request::{Commanded, Entry};
 use crate::tap::{DUPLICATE, TapLine};
 
 pub(super) fn of_recorded(recorded: &Recorded, source: &Arc<str>, at: WallTime) -> TapLine {

@@ -9,7 +9,9 @@ use crate::event::{
     Action, Body, Draft, HoldTarget, KeyId, Outcome, Outgoing, Pending, Priority, Reason, Settlement, SourceId, State,
     UpdateHash,
 };
-use crate::journal::recorder::{Entry, QueueCopy, Recorded, Settle, Submission};
+use crate::journal::recorder::QueueCopy;
+use crate::journal::recorder::reply::Reply;
+use crate::journal::request::{Entry, Request, Settle, Submission};
 use crate::journal::{AttemptRecord, CommandOrigin, Reader, Rewritten, Shares};
 use crate::trace_context::TraceContext;
 
@@ -69,11 +71,15 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
     }
 }
 
-type Reply = oneshot::Receiver<Result<Vec<Recorded>, Unavailable>>;
+type Replied = oneshot::Receiver<Reply>;
 
-fn record(keys: std::ops::Range<u64>) -> (Message, Reply) {
-    let (reply, receipts) = oneshot::channel();
-    (Message::Record { submission: submission(keys), reply }, receipts)
+fn record(keys: std::ops::Range<u64>) -> (Message, Replied) {
+    let (reply, replied) = oneshot::channel();
+    (Message { request: Request::Record(submission(keys)), reply: Some(reply) }, replied)
+}
+
+fn settle(settle: Settle) -> Message {
+    Message { request: Request::Settle(settle), reply: None }
 }
 
 /// A waiting trigger.
@@ -117,6 +123,14 @@ impl Fixture {
         self.committed.try_recv().unwrap().accepted.iter().map(|accepted| accepted.event.id.0).collect()
     }
 
+    /// The journal can't be written, and these settlements were reported meanwhile.
+    fn fails_with(&mut self, held: impl IntoIterator<Item = Settle>) {
+        self.thread.fault = Some(Fault::default());
+        for settle in held {
+            assert!(self.thread.core.hold(Request::Settle(settle)).is_none());
+        }
+    }
+
     /// The settlements published since the last call.
     fn told(&mut self) -> Vec<u64> {
         let mut told = Vec::new();
@@ -134,7 +148,7 @@ fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_l
     let at_once = fixture.thread.journal.space().unwrap().ends_at_once() as u64;
     let ids = fixture.take(0..2 * at_once + 1);
     let (last, before) = ids.split_last().unwrap();
-    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.fails_with(ids.iter().copied().map(ended));
     let full = format!(
         "CREATE TEMP TRIGGER full BEFORE INSERT ON attempt WHEN new.event = {last} BEGIN SELECT RAISE(ABORT, 'full'); END"
     );
@@ -142,8 +156,9 @@ fn ends_that_were_written_after_a_fault_are_told_and_not_written_again_where_a_l
     for _ in 0..2 {
         assert!(fixture.thread.write_held().is_err());
     }
-    let held = fixture.thread.fault.as_ref().unwrap().held.iter().map(|end| end.settlement.id.0);
-    assert_eq!(held.collect::<Vec<_>>(), [*last]);
+    let held = fixture.thread.core.held(usize::MAX);
+    let [Request::Settle(held)] = held.as_slice() else { panic!("{held:?}") };
+    assert_eq!(held.settlement.id.0, *last);
     assert_eq!(fixture.told(), before);
     fixture.thread.journal.execute("DROP TRIGGER full");
     fixture.thread.write_held().unwrap();
@@ -156,7 +171,7 @@ fn whoever_waits_for_a_change_is_woken_by_ends_that_are_written_after_a_fault() 
     let mut fixture = open(directory.path());
     let ids = fixture.take(0..2);
     let mut commits = fixture.recorder.commits();
-    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.fails_with(ids.iter().copied().map(ended));
     fixture.thread.turn(&mut Vec::new());
     assert!(fixture.thread.fault.is_none());
     assert_eq!(fixture.told(), ids);
@@ -165,7 +180,7 @@ fn whoever_waits_for_a_change_is_woken_by_ends_that_are_written_after_a_fault() 
     // A part of them, before the disk fails again.
     let ids = fixture.take(2..4);
     commits.mark_unchanged();
-    fixture.thread.fault = Some(Fault { held: ids.iter().copied().map(ended).collect(), ..Fault::default() });
+    fixture.fails_with(ids.iter().copied().map(ended));
     let at = fixture.thread.journal.space().unwrap().ends_at_once();
     assert!(at >= ids.len(), "they are one part");
     fixture.thread.write_held().unwrap();
@@ -184,7 +199,7 @@ fn whoever_waits_for_a_change_is_woken_where_an_event_is_pruned() {
     let directory = tempfile::tempdir().unwrap();
     let mut fixture = open(directory.path());
     let ids = fixture.take(0..2);
-    fixture.thread.turn(&mut vec![Message::Settle(ended(ids[0]))]);
+    fixture.thread.turn(&mut vec![settle(ended(ids[0]))]);
     fixture.thread.journal.execute("UPDATE event SET received_at = 0, settled_at = 0, sum = NULL, state_sum = NULL");
     let commits = fixture.recorder.commits();
     // A round may have other things to sweep.
@@ -204,9 +219,9 @@ fn a_discard_of_a_commit_in_doubt_is_noted_once() {
     let Settle { settlement, .. } = ended(id);
     let settlement = Settlement { state: State::Ended, outcome: None, reason: Some(Reason::Discarded), ..settlement };
     let end = Settle { settlement, commanded: Some(Arc::new(origin)), ..ended(id) };
-    fixture.thread.turn(&mut vec![Message::Settle(end.clone())]);
+    fixture.thread.turn(&mut vec![settle(end.clone())]);
     // As if that commit had failed: it reached the disk, and is written again.
-    fixture.thread.fault = Some(Fault { held: [end].into(), ..Fault::default() });
+    fixture.fails_with([end]);
     fixture.thread.turn(&mut Vec::new());
     assert!(fixture.thread.fault.is_none());
     let noted = Reader::open(directory.path()).unwrap().commands(None, None, 10).unwrap().commands;
@@ -221,7 +236,7 @@ fn a_hold_of_a_commit_that_failed_and_reached_the_disk_is_not_in_the_log() {
     let origin = Arc::new(CommandOrigin { request_id: "01COMMAND".into(), by: "loopback".into(), selection: None });
     let turn = |fixture: &mut Fixture, key: &str, held| {
         let target = HoldTarget { source: "servicepilot".into(), incident_key: Some(key.into()) };
-        let message = Message::Hold { target, held, origin: Arc::clone(&origin), reply: oneshot::channel().0 };
+        let message = Message { request: Request::Hold { target, held, origin: Arc::clone(&origin) }, reply: None };
         fixture.thread.turn(&mut vec![message]);
     };
     turn(&mut fixture, "a", true);
@@ -260,7 +275,7 @@ fn senders_are_answered_while_the_queue_is_brought_together_with_memory() {
     fixture.recorder.put(message).unwrap();
     let journal = open_writable(&fixture.thread.parts).unwrap();
     fixture.thread.rewrite_missing(journal).unwrap();
-    assert!(matches!(reply.try_recv(), Ok(Err(Unavailable::JournalReplaced))));
+    assert!(matches!(reply.try_recv(), Ok(Reply::Unavailable(Unavailable::JournalReplaced))));
 }
 
 #[test]
@@ -282,7 +297,7 @@ fn what_the_dispatcher_left_and_what_became_durable_since_is_made_good() {
     });
     drop(fixture.committed);
     // One more comes, and one ends, and nobody is there to be told.
-    fixture.thread.turn(&mut vec![record(3..4).0, Message::Settle(ended(ids[1]))]);
+    fixture.thread.turn(&mut vec![record(3..4).0, settle(ended(ids[1]))]);
     fixture.thread.journal.execute(&format!("DELETE FROM event WHERE id IN ({}, {})", ids[0], ids[2]));
     fixture.thread.fault = Some(Fault { altered: true, why: Unavailable::JournalReplaced, ..Fault::default() });
     let journal = open_writable(&fixture.thread.parts).unwrap();

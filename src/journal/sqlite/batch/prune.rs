@@ -111,7 +111,7 @@ impl Batch<'_> {
     /// rows refer to each other.
     pub fn trim_refused(&mut self) -> Result<(), Error> {
         while self.totals.all.refused > self.journal.config.keep_refused
-            || self.totals.all.refused_bytes > self.journal.config.max_bytes / REFUSED_SHARE
+            || self.totals.all.refused_bytes > self.journal.limits.max_bytes / REFUSED_SHARE
         {
             if !self.drop_oldest_refused()? {
                 break;

@@ -2,6 +2,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::callgoose::confirmation::Told;
+use crate::clock::WallTime;
 use crate::journal::{Config, Journal, Lock, Shares};
 
 fn journal(directory: &Path) -> Journal {
@@ -25,7 +27,8 @@ fn keep(journal: &mut Journal, at: i64, told: &Told, about: Option<u64>, raw: &[
     let mut batch = journal.begin().unwrap();
     let about = about.map(|event| (EventId(event), "s"));
     let new = NewConfirmation { received_at: WallTime(at), source: "callgoose", request: "01", told, about, raw };
-    let id = batch.keep_confirmation(new).unwrap();
+    let id = batch.next_confirmation().unwrap();
+    batch.keep_confirmation(id, new).unwrap();
     batch.commit().unwrap();
     id
 }
@@ -73,7 +76,8 @@ fn a_flood_is_bounded_and_pushes_out_none_that_a_story_shows() {
         let about = None;
         let (told, raw) = (&Told::default(), b"x".as_slice());
         let new = NewConfirmation { received_at: WallTime(number), source: "c", request: "01", told, about, raw };
-        batch.keep_confirmation(new).unwrap();
+        let id = batch.next_confirmation().unwrap();
+        batch.keep_confirmation(id, new).unwrap();
     }
     batch.commit().unwrap();
     let reader = Reader::open(directory.path()).unwrap();

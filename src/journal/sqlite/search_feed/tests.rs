@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::event::State;
+use crate::journal::fact::{NewEvent, NewRefusal, Raw};
 use crate::journal::sqlite::tests::{NOW, config, delivered, event, open};
-use crate::journal::sqlite::{Config, Filter, Journal, Lock, NewEvent, NewRefusal, Raw, Texts};
+use crate::journal::sqlite::{Config, Filter, Journal, Lock, Texts};
 
 /// A journal with events whose keys and titles hold what a search could stumble over.
 struct Kept {
@@ -108,7 +109,7 @@ impl Kept {
                         charset: None,
                         element: None,
                         reason: "unprocessable",
-                        errors: br#"[{"title":"disk"}]"#,
+                        errors: br#"[{"title":"disk"}]"#.into(),
                     })
                     .unwrap();
                 ids.push(id);

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{SLACK, Split, TO_OPEN, look};
+use super::{TO_OPEN, look};
+use crate::journal::space::{SLACK, Split};
 
 /// The file in the data directory that reserves room.
 #[derive(Clone, Debug)]

@@ -4,7 +4,17 @@ use std::sync::Arc;
 
 use crate::clock::WallTime;
 use crate::event::{Action, EventId, Outcome, State};
-use crate::journal::Replay;
+
+/// Who gave a command, and with which request. It never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOrigin {
+    /// The relay's own id of the request, the first one of a sweep.
+    pub request_id: Arc<str>,
+    /// The way by which the person was let in, and the address of the connection.
+    pub by: Arc<str>,
+    /// The filter that chose the events, as JSON; none where each was named.
+    pub selection: Option<Arc<str>>,
+}
 
 /// A command for one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +90,14 @@ pub enum Declined {
     Backlog,
     /// The volume of `data_dir` does not.
     DiskFull,
+}
+
+/// The newest replay of an event, or of its replays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub id: EventId,
+    pub state: State,
+    pub outcome: Option<Outcome>,
 }
 
 impl Declined {

@@ -1,0 +1,194 @@
+//! What is known of kept events before a decision: read from the store for the requests of one batch.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::WallTime;
+use crate::event::{Action, EventId, KeyId, Occurrence, Priority, Reason, State, UpdateHash};
+use crate::journal::dedup::Dedup;
+use crate::journal::request::{Command, Confirmation, Entry, Replay, Request, Submission};
+use crate::trace_context::TraceContext;
+
+/// The answers of the store to all that the requests of a batch ask it for. Most batches need nothing of it.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The events that commands name.
+    pub events: HashMap<EventId, KnownEvent>,
+    /// The newest event after another of its key, for keys that deduplication does not know.
+    pub later: HashMap<(EventId, KeyId), Later>,
+    /// Keys that deduplication does not know, of which the upstream may have an open incident.
+    pub may_be_open: HashSet<KeyId>,
+    /// The event that each confirmation is about, with its source, by the request of the confirmation.
+    pub confirmed: HashMap<Arc<str>, (EventId, Arc<str>)>,
+    /// The number of the next confirmation.
+    pub next_confirmation: u64,
+}
+
+/// An event that a command names.
+#[derive(Clone, Debug)]
+pub struct KnownEvent {
+    pub row: StoredRow,
+    /// Its body and the raw body of its request, for a replay.
+    pub body: Blob,
+    pub raw: Blob,
+    pub newest_replay: Option<Replay>,
+}
+
+/// The row of an event.
+#[derive(Clone, Debug)]
+pub enum StoredRow {
+    NotKept,
+    /// Its checksum does not match; with its state and source, if these can be read.
+    Damaged(Option<(State, Arc<str>)>),
+    Sound(Stored),
+}
+
+/// A question to the store.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// What is kept of an event; for a replay with its bodies.
+    Event { id: EventId, bodies: bool },
+    /// Whether the upstream may have an open incident of a key.
+    MayBeOpen { key: KeyId, source: &'a str, incident_key: &'a str },
+    /// The event that a confirmation is about.
+    Confirmed(&'a Confirmation),
+}
+
+/// The questions of a batch, in its order. `ends`: superseded events end unsent.
+pub fn questions<'a>(
+    requests: impl IntoIterator<Item = &'a Request>,
+    dedup: &Dedup,
+    ends: bool,
+) -> impl Iterator<Item = Question<'a>> {
+    requests.into_iter().flat_map(move |request| {
+        let mut asked = Vec::new();
+        match request {
+            Request::Command { command, ids, .. } => {
+                let bodies = matches!(command, Command::Replay { .. });
+                asked.extend(ids.iter().map(|id| Question::Event { id: *id, bodies }));
+            }
+            Request::Replace { of, submission, .. } => {
+                asked.push(Question::Event { id: *of, bodies: false });
+                if ends {
+                    asked.extend(unknown_triggers(submission, dedup));
+                }
+            }
+            Request::Record(submission) if ends => asked.extend(unknown_triggers(submission, dedup)),
+            Request::Confirm(confirmation) => asked.push(Question::Confirmed(confirmation)),
+            _ => {}
+        }
+        asked
+    })
+}
+
+/// Triggers of keys that deduplication does not know.
+fn unknown_triggers<'a>(submission: &'a Submission, dedup: &Dedup) -> impl Iterator<Item = Question<'a>> {
+    submission.entries.iter().filter_map(|entry| match entry {
+        Entry::Event { key, draft } if draft.action == Action::Trigger && dedup.last(*key).is_none() => {
+            let (source, incident_key) = (&*submission.source, &*draft.incident_key);
+            Some(Question::MayBeOpen { key: *key, source, incident_key })
+        }
+        Entry::Event { .. } | Entry::Refused { .. } => None,
+    })
+}
+
+/// A question for an event of a key after another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaterQuestion {
+    pub of: EventId,
+    pub key: KeyId,
+    pub source: Arc<str>,
+    pub incident_key: String,
+}
+
+/// The later events that the commands of a batch must know of, once the events themselves are known.
+pub fn later_questions<'a>(
+    requests: impl IntoIterator<Item = &'a Request>,
+    dedup: &Dedup,
+    known: &Known,
+) -> Vec<LaterQuestion> {
+    let mut asked = Vec::new();
+    let mut ask = |of: EventId, key: KeyId, source: &Arc<str>, incident_key: &str| {
+        if dedup.last(key).is_none() {
+            asked.push(LaterQuestion { of, key, source: Arc::clone(source), incident_key: incident_key.to_owned() });
+        }
+    };
+    for request in requests {
+        match request {
+            Request::Command { command: Command::Replay { force: false }, ids, .. } => {
+                for id in ids {
+                    if let Some(KnownEvent { row: StoredRow::Sound(stored), .. }) = known.events.get(id)
+                        && let Some(decided) = &stored.decided
+                    {
+                        let key = KeyId::new(&stored.source, &decided.incident_key);
+                        ask(*id, key, &stored.source, &decided.incident_key);
+                    }
+                }
+            }
+            Request::Replace { of, submission, force: false, .. } => {
+                for entry in &submission.entries {
+                    if let Entry::Event { key, draft } = entry {
+                        ask(*of, *key, &submission.source, &draft.incident_key);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    asked
+}
+
+/// A row, as commands need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub id: EventId,
+    pub source: Arc<str>,
+    pub state: State,
+    pub reason: Option<Reason>,
+    /// When its next call is due, if it is queued and was tried.
+    pub retry_at: Option<WallTime>,
+    /// The bytes that it counts for in the limits.
+    pub bytes: u64,
+    /// The row that holds the raw body of its request.
+    pub raw_in: EventId,
+    /// The charset of the raw body; none for UTF-8.
+    pub charset: Option<String>,
+    /// None for a refused payload.
+    pub decided: Option<Decided>,
+    /// The id of the request in which it came.
+    pub request: String,
+    /// None if an earlier version took it.
+    pub trace: Option<TraceContext>,
+}
+
+/// A body, as commands need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blob {
+    Sound(Bytes),
+    /// Pruned with history.
+    Gone,
+    /// Its checksum does not match.
+    Damaged,
+}
+
+/// The decision of the rules about an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    pub action: Action,
+    pub incident_key: String,
+    pub rule: String,
+    pub priority: Priority,
+    pub update: UpdateHash,
+    pub occurrence: Option<Occurrence>,
+}
+
+/// A later event of the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    None,
+    Event(EventId),
+    /// Too many rows follow to check them all.
+    Unknown,
+}
