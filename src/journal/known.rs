@@ -42,7 +42,7 @@ pub enum StoredRow {
     NotKept,
     /// Its checksum does not match; with its state and source, if these can be read.
     Damaged(Option<(State, Arc<str>)>),
-    Sound(Stored),
+    Sound(Box<Stored>),
 }
 
 /// A question to the store.

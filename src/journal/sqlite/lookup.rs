@@ -79,7 +79,7 @@ impl Batch<'_> {
         let row = match self.stored(id)? {
             None => StoredRow::NotKept,
             Some(Err(_)) => StoredRow::Damaged(self.state_of_damaged(id)?),
-            Some(Ok(stored)) => StoredRow::Sound(stored),
+            Some(Ok(stored)) => StoredRow::Sound(Box::new(stored)),
         };
         let (mut body, mut raw) = (Blob::Gone, Blob::Gone);
         if let (true, StoredRow::Sound(stored)) = (bodies, &row) {
