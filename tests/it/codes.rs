@@ -116,7 +116,7 @@ fn declined_commands_have_the_reasons_of_the_page_and_no_other() {
     let page = read(MONITORING);
     let mut documented = code(between(&page, "The `reason` of what is declined", "\n\n"));
     documented.remove("detail");
-    let source = read("src/journal/recorder/command.rs");
+    let source = read("src/journal/request/command.rs");
     let declined = between(&source, "impl Declined {", "/// An explanation");
     let mut known = words(declined);
     known.extend(reasons_in("src/admin/commands.rs"));
