@@ -13,7 +13,7 @@ use crate::event::{Outcome, Settlement, State};
 
 use refused_senders::RefusedSenders;
 
-pub use refused_senders::{RefusedSender, SenderRefusal};
+pub(crate) use refused_senders::{RefusedSender, SenderRefusal};
 
 /// The activity of all sources. Clones are the same one.
 #[derive(Clone, Debug, Default)]

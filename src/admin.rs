@@ -8,7 +8,7 @@ mod body;
 mod certificate_status;
 mod commands;
 mod confirmations;
-pub mod dedup;
+pub(crate) mod dedup;
 mod discard;
 mod event_changes;
 mod guard;
@@ -63,9 +63,9 @@ use crate::server::{self, AnswerBody, Answering, BadHead, BoxError, Limits, Obse
 use crate::shutdown::Shutdown;
 use crate::tls;
 
-pub use certificate_status::{MissingFile, certificate_files, certificates_in_use};
-pub use journal_view::JournalView;
-pub use reload_status::{Reload, ReloadFailure};
+pub(crate) use certificate_status::{MissingFile, certificate_files, certificates_in_use};
+pub(crate) use journal_view::JournalView;
+pub(crate) use reload_status::{Reload, ReloadFailure};
 pub(crate) use selection::{OPTIONS, SELECTION};
 
 /// The `admin` section.
@@ -82,7 +82,7 @@ pub struct Config {
 
 /// The token and the host names that let a request in; a client certificate is asked for by TLS.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub(crate) struct Access {
     pub token: Option<Secret>,
     pub hosts: Arc<[String]>,
     pub addresses: server::Addresses,
@@ -90,7 +90,7 @@ pub struct Access {
 
 /// The parts of the relay that the API reads and commands.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     pub recorder: Recorder,
     /// Replays refused payloads.
     pub ingest: Ingest,
@@ -128,7 +128,7 @@ pub struct View {
 
 /// The proxy on the way to the upstream.
 #[derive(Clone, Debug, Serialize)]
-pub struct ShownProxy {
+pub(crate) struct ShownProxy {
     /// Without credentials.
     pub url: String,
     /// The key or the environment variable that names it.
@@ -164,7 +164,13 @@ struct Api {
 }
 
 /// Serves `socket`, which the caller bound, until `shutdown` begins.
-pub async fn serve(socket: TcpListener, tls: Option<Arc<tls::Served>>, access: Access, view: View, shutdown: Shutdown) {
+pub(crate) async fn serve(
+    socket: TcpListener,
+    tls: Option<Arc<tls::Served>>,
+    access: Access,
+    view: View,
+    shutdown: Shutdown,
+) {
     let Ok(bound) = socket.local_addr() else {
         return;
     };

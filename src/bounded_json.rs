@@ -13,11 +13,11 @@ use serde_json::{Map, Number, Value};
 
 /// The memory that reading a payload may still take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room(usize);
+pub(crate) struct Room(usize);
 
 /// The reason why a text is not read.
 #[derive(Debug)]
-pub enum Unread {
+pub(crate) enum Unread {
     Syntax(serde_json::Error),
     /// It holds more values than there is room for: those up to this byte fill it.
     TooDense {
@@ -27,30 +27,30 @@ pub enum Unread {
 
 impl Room {
     /// The room of a payload of so many bytes.
-    pub fn of(bytes: usize) -> Room {
+    pub(crate) fn of(bytes: usize) -> Room {
         Room(bytes.saturating_mul(TIMES).max(ROOM_MIN))
     }
 
     /// The room that is left beside so many bytes.
-    pub fn beside(self, bytes: usize) -> Room {
+    pub(crate) fn beside(self, bytes: usize) -> Room {
         Room(self.0.saturating_sub(bytes))
     }
 
     /// The room of a text that stands in a value, beside that value.
-    pub fn within(value: &Value) -> Room {
+    pub(crate) fn within(value: &Value) -> Room {
         let (mut memory, mut text) = (0, 0);
         weigh(value, &mut memory, &mut text);
         Room::of(text).beside(memory)
     }
 
     /// The longest text that may be made of a payload on the way to its values: while it grows it takes half as much more.
-    pub fn text_bytes_max(self) -> usize {
+    pub(crate) fn text_bytes_max(self) -> usize {
         self.0 / 2
     }
 }
 
 /// Reads a text within a room.
-pub fn read(text: &[u8], room: Room) -> Result<Value, Unread> {
+pub(crate) fn read(text: &[u8], room: Room) -> Result<Value, Unread> {
     if text.len() <= room.0 / WORST {
         return serde_json::from_slice(text).map_err(Unread::Syntax);
     }
@@ -286,10 +286,10 @@ impl<'de> Visitor<'de> for Tree<'_, '_> {
     }
 }
 
-pub const TOO_DENSE: &str = "up to here it holds so many short values that reading it takes more than ten times its size \
+pub(crate) const TOO_DENSE: &str = "up to here it holds so many short values that reading it takes more than ten times its size \
                              in memory (and more than 1 MiB)";
 /// What helps against that.
-pub const SEND_LESS: &str = "Send fewer alerts at once, or leave lists out that no rule reads.";
+pub(crate) const SEND_LESS: &str = "Send fewer alerts at once, or leave lists out that no rule reads.";
 
 /// So many times the size of a payload may be taken.
 const TIMES: usize = 10;

@@ -46,16 +46,17 @@ use crate::secret::Secret;
 use crate::yaml::{self, Fields, Findings, Node, Place, Value};
 use sources::Sources;
 
-pub use file_stamps::FileStamps;
-pub use filters_beside::FILTERS_BESIDE;
-pub use partial::{
+pub(crate) use file_stamps::FileStamps;
+pub(crate) use filters_beside::FILTERS_BESIDE;
+pub(crate) use partial::{
     Addresses, LoadedRules, load_addresses, load_dedup, load_journal, load_policy, load_rules, load_sender,
     load_source_names, load_upstream,
 };
-pub use secrets::{Refreshed, SecretFiles};
-pub use self_check::SelfCheckSection;
-pub use snapshot::{SettingsTree, Snapshot};
-pub use text_file::{Unreadable, read_bytes, read_source};
+pub(crate) use secrets::{Refreshed, SecretFiles};
+pub(crate) use self_check::SelfCheckSection;
+pub(crate) use snapshot::{SettingsTree, Snapshot};
+pub(crate) use text_file::Unreadable;
+pub(crate) use text_file::{read_bytes, read_source};
 
 /// Everything the relay needs to run, checked.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Failure> {
 }
 
 /// Reads and checks a configuration, and takes a snapshot of what was read, whatever came of it.
-pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
+pub(crate) fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
     let mut reader = Reader::new(inputs);
     let mut settings = SettingsTree::default();
     let config = match reader.tree() {
@@ -160,7 +161,7 @@ pub fn read(inputs: &Inputs) -> (Result<Loaded, Failure>, Snapshot) {
 }
 
 /// A secret that stands alone, in a file of another kind; what is wrong with it is a finding.
-pub fn secret(
+pub(crate) fn secret(
     node: &Node,
     path: &str,
     environment: &BTreeMap<String, String>,
@@ -180,7 +181,7 @@ pub fn secret(
 
 /// The file to read: the one asked for, else the one that the variable [`FILE_VARIABLE`] names, else the first of the
 /// usual ones that is there. The error tells where was looked.
-pub fn locate(asked: Option<&Path>, variable: Option<&OsStr>) -> Result<PathBuf, String> {
+pub(crate) fn locate(asked: Option<&Path>, variable: Option<&OsStr>) -> Result<PathBuf, String> {
     if let Some(path) = asked {
         return Ok(path.to_owned());
     }
@@ -319,7 +320,7 @@ const ON_OR_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 /// Where a configuration usually is, in the order of looking.
 const USUAL_PATHS: [&str; 3] = ["gander.yaml", "config/gander.yaml", "/etc/gander/gander.yaml"];
 /// The environment variable that names the file.
-pub const FILE_VARIABLE: &str = "GANDER_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "GANDER_CONFIG";
 
 #[cfg(test)]
 mod tests;

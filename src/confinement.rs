@@ -20,14 +20,14 @@ use seccompiler::{
 
 /// The directories and files that the process goes on using, beside those that every program reads.
 #[derive(Debug, Default)]
-pub struct Paths {
+pub(crate) struct Paths {
     pub read: Vec<PathBuf>,
     pub write: Vec<PathBuf>,
 }
 
 /// One kind of confinement, as far as it could be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Enforced,
     /// An older kernel does a part of it.
     Partly,
@@ -38,7 +38,7 @@ pub enum Outcome {
 
 /// The parts of the confinement, each with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Landlock: files.
     pub files: Outcome,
     /// seccomp: system calls.
@@ -51,7 +51,7 @@ pub struct Report {
 static REPORT: OnceLock<Report> = OnceLock::new();
 
 /// Confines the process for the rest of its life. Has to come before the first thread.
-pub fn apply(paths: &Paths) -> Report {
+pub(crate) fn apply(paths: &Paths) -> Report {
     let report = Report {
         memory: set_dumpable_behavior(DumpableBehavior::NotDumpable).map_or_else(failed, |()| Outcome::Enforced),
         files: confine_files(paths).unwrap_or_else(failed),
@@ -61,17 +61,17 @@ pub fn apply(paths: &Paths) -> Report {
 }
 
 /// The confinement of this process; none where it is off.
-pub fn report() -> Option<&'static Report> {
+pub(crate) fn report() -> Option<&'static Report> {
     REPORT.get()
 }
 
 /// The process may read only what it was started with, so that a file elsewhere can't be read before a restart.
-pub fn limits_reading() -> bool {
+pub(crate) fn limits_reading() -> bool {
     report().is_some_and(|report| matches!(report.files, Outcome::Enforced | Outcome::Partly))
 }
 
 impl Outcome {
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Outcome::Enforced => "enforced",
             Outcome::Partly => "partly enforced",
@@ -83,7 +83,7 @@ impl Outcome {
 
 impl Report {
     /// Each part with its name.
-    pub fn parts(&self) -> [(&'static str, &Outcome); 3] {
+    pub(crate) fn parts(&self) -> [(&'static str, &Outcome); 3] {
         [("files", &self.files), ("system_calls", &self.system_calls), ("memory", &self.memory)]
     }
 }
@@ -157,7 +157,7 @@ fn denied() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError
 
 /// The directories of these files: by the names that they were given, and by those that links lead to now; and the
 /// directories of the links on the way, which may lead elsewhere later.
-pub fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
+pub(crate) fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
     let above = |file: &Path| match file.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
         parent => parent.map(Path::to_owned),

@@ -20,8 +20,8 @@ use crate::clock::WallTime;
 use crate::secret::Secret;
 
 pub use hmac::{Algorithm, Encoding, Hmac, SignedText, Timestamp};
-pub use signature::{MessageId, Signature};
-pub use standard_webhooks::{KEEP_MESSAGES, key_of};
+pub(crate) use signature::{MessageId, Signature};
+pub(crate) use standard_webhooks::{KEEP_MESSAGES, key_of};
 pub use subject_name::SubjectName;
 
 /// A secret, or a name, and where a request carries it.

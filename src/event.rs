@@ -13,8 +13,9 @@ use bytes::Bytes;
 use crate::clock::{Monotonic, WallTime};
 use crate::trace_context::TraceContext;
 
-pub use hold::{HoldRecord, HoldTarget};
-pub use settlement::{Damage, Reason, Settlement};
+pub(crate) use hold::{HoldRecord, HoldTarget};
+pub(crate) use settlement::Damage;
+pub use settlement::{Reason, Settlement};
 pub use source_names::{SourceId, SourceNames};
 
 /// The request of an event to the upstream.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Opens a file for reading. A named pipe or another special file is refused, since opening it may block; the pipes of
 /// a shell, `/dev/stdin` and `/dev/fd/63`, are allowed.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

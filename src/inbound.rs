@@ -5,7 +5,7 @@
 //! [`crate::server`] hands over requests and says who the peer is.
 
 mod admission;
-pub mod auth;
+pub(crate) mod auth;
 mod body;
 mod body_shares;
 mod charset;
@@ -17,7 +17,7 @@ mod form;
 mod gzip;
 mod handshake;
 mod kept;
-pub mod limits;
+pub(crate) mod limits;
 mod loaded_rules;
 mod payload;
 mod preference;
@@ -70,15 +70,18 @@ use shadow::Shadow;
 
 pub use body::BodyLimits;
 pub use confirmation_source::ConfirmationSource;
-pub use explained::Explained;
+pub(crate) use explained::Explained;
 pub use handshake::Handshake;
-pub use kept::repairs_of_kept;
+pub(crate) use kept::repairs_of_kept;
 pub use loaded_rules::{RulesBySource, SourceRules};
-pub use payload::{Decoded, json, read_kept, read_payload};
-pub use refusal::{NotJson, Refusal, TakenBy};
-pub use replay::Replayed;
-pub use request_id::{request_id, request_time, sender_id};
-pub use self_check::Submitted;
+pub(crate) use payload::Decoded;
+pub use payload::json;
+pub(crate) use payload::{read_kept, read_payload};
+pub use refusal::Refusal;
+pub(crate) use refusal::{NotJson, TakenBy};
+pub(crate) use replay::Replayed;
+pub(crate) use request_id::{request_id, request_time, sender_id};
+pub(crate) use self_check::Submitted;
 
 /// The `listen` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub struct Sockets {
 
 /// Takes the sockets; call it once. One that is named `admin` (`FileDescriptorName=`) is for `admin.address`, another one
 /// for `listen.address`.
-pub fn sockets() -> io::Result<Sockets> {
+pub(crate) fn sockets() -> io::Result<Sockets> {
     let (mut sockets, named) = (Sockets::default(), sd_notify::listen_fds_with_names()?);
     for (descriptor, name) in named {
         let place = match &mut sockets {
@@ -46,7 +46,7 @@ fn take_socket(descriptor: RawFd) -> io::Result<TcpListener> {
 
 /// Overwrites the values of these variables in the environment that the kernel shows as `/proc/PID/environ`, and removes
 /// them. Call it before the first thread.
-pub fn wipe_variables<'a>(names: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn wipe_variables<'a>(names: impl IntoIterator<Item = &'a str>) {
     for name in names {
         let Ok(c_name) = CString::new(name) else { continue };
         // SAFETY: no other thread runs yet that could read or change the environment. `getenv` returns either null or the
@@ -63,7 +63,7 @@ pub fn wipe_variables<'a>(names: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Sets a variable that a library reads, unless whoever started the process did. Call it before the first thread.
-pub fn set_variable_if_missing(name: &str, value: &OsStr) {
+pub(crate) fn set_variable_if_missing(name: &str, value: &OsStr) {
     if env::var_os(name).is_none() {
         // SAFETY: no other thread runs yet that could read or change the environment.
         #[allow(unsafe_code, reason = "the standard library can't know that there is one thread")]

@@ -6,33 +6,41 @@
 //!               └──── state: a fold ◀──┘   (at a start: over what the store kept)
 //! ```
 
-pub mod decide;
-pub mod dedup;
-pub mod fact;
-pub mod known;
-pub mod recorder;
-pub mod request;
+pub(crate) mod decide;
+pub(crate) mod dedup;
+pub(crate) mod fact;
+pub(crate) mod known;
+pub(crate) mod recorder;
+pub(crate) mod request;
 mod shares;
 mod space;
 mod sqlite;
-pub mod state;
+pub(crate) mod state;
 mod totals;
 
 pub use fact::{NewEvent, NewRefusal, Raw};
-pub use request::{AttemptRecord, CommandOrigin, StoredRetry};
-pub use shares::{LimitUse, Share, Shares};
-pub use space::{Size, Space};
+pub(crate) use request::CommandOrigin;
+pub use request::{AttemptRecord, StoredRetry};
+pub(crate) use shares::LimitUse;
+pub use shares::{Share, Shares};
+pub(crate) use space::Size;
+pub(crate) use space::Space;
 #[cfg(test)]
 pub use sqlite::Searched;
+pub(crate) use sqlite::{
+    ASIDE_KEPT, Outlook, Reserve, TooSmall, inspect, is_used, make_directory, mark_damaged, outlook, too_small,
+};
+pub(crate) use sqlite::{
+    AttemptDetails, ClosedJournal, CommandRecord, ConfirmationFilter, ConfirmationRecord, Damaged, Delivered, Fed,
+    FileStates, FilesAtStart, IncidentConfirmation, Lack, LastConfirmation, LogSalvage, OpenError, Order, Page,
+    PutBack, PutBackBy, Readers, RefusedPayload, Rewritten, Salvage, Scope, SearchIndex, Summary, Texts,
+};
 pub use sqlite::{
-    ASIDE_KEPT, AttemptDetails, Batch, ClosedJournal, CommandRecord, Config, ConfirmationFilter, ConfirmationRecord,
-    Damaged, Delivered, Details, Error, Fed, FileStates, FilesAtStart, Filter, Found, IncidentConfirmation, Journal,
-    Lack, LastConfirmation, Lock, LogSalvage, OpenError, Order, Outlook, Page, PutBack, PutBackBy, Reader, Readers,
-    RefusedPayload, Repairs, Reserve, Rewritten, Salvage, Scope, SearchIndex, Sendable, Summary, Texts, TooSmall,
-    inspect, is_marked_damaged, is_used, make_directory, mark_damaged, outlook, repair, too_small,
+    Batch, Config, Details, Error, Filter, Found, Journal, Lock, Reader, Repairs, Sendable, is_marked_damaged, repair,
 };
 pub use state::RestoredEvent;
-pub use totals::{Limits, SourceTotals, Totals};
+pub use totals::Limits;
+pub(crate) use totals::{SourceTotals, Totals};
 
 #[cfg(test)]
 mod tests;

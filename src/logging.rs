@@ -22,8 +22,8 @@ use crate::clock::WallTime;
 
 use lines::Dropped;
 pub(crate) use lines::Lines;
-pub use panics::panics;
-pub use throttle::LogThrottle;
+pub(crate) use panics::panics;
+pub(crate) use throttle::LogThrottle;
 
 /// The `log` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Format {
 static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Starts logging for the whole process, including panics. A second call has no effect.
-pub fn start(config: Config) -> io::Result<()> {
+pub(crate) fn start(config: Config) -> io::Result<()> {
     if LINES.get().is_some() {
         return Ok(());
     }
@@ -67,7 +67,7 @@ pub fn start(config: Config) -> io::Result<()> {
 }
 
 /// Writes a line to standard error: through the log's queue if that was started, else directly.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     match LINES.get() {
         Some(lines) => lines.put(format!("{line}\n").as_bytes()),
         // If standard error is closed, nobody can be told.
@@ -77,19 +77,19 @@ pub fn say(line: &str) {
 
 /// Waits until the queue is written, since the end of the process would cut it off; only for a short time, since the
 /// reader of the log may be stuck.
-pub fn finish() {
+pub(crate) fn finish() {
     if let Some(lines) = LINES.get() {
         lines.flush(FINISH_MAX);
     }
 }
 
 /// The number of dropped log lines: the log could not be written, or was not read fast enough.
-pub fn lines_dropped() -> u64 {
+pub(crate) fn lines_dropped() -> u64 {
     LINES.get().map_or(0, Lines::dropped)
 }
 
 /// Returns true if colours are unwanted: `NO_COLOR` is set and not empty (<https://no-color.org>).
-pub fn no_colour(variable: Option<&std::ffi::OsStr>) -> bool {
+pub(crate) fn no_colour(variable: Option<&std::ffi::OsStr>) -> bool {
     variable.is_some_and(|value| !value.is_empty())
 }
 

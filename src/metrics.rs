@@ -37,8 +37,8 @@ use request_metrics::RequestMetrics;
 use self_check_metrics::SelfCheckMetrics;
 
 pub use exposition::Exposition;
-pub use request_metrics::Shadowed;
-pub use timing::Sum;
+pub(crate) use request_metrics::Shadowed;
+pub(crate) use timing::Sum;
 
 /// All metrics of the process.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ mod confine;
 mod reload;
 mod search_index;
 mod self_check;
-pub mod systemd;
+pub(crate) mod systemd;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -40,8 +40,9 @@ use crate::tls;
 use crate::version::{COMMIT, VERSION};
 
 use certificates::Certificates;
-pub use confine::{confine, log as log_confinement};
-pub use reload::Reloads;
+pub(crate) use confine::confine;
+pub(crate) use confine::log as log_confinement;
+pub(crate) use reload::Reloads;
 use self_check::SelfCheck;
 
 /// A running relay. Dropped, it continues until its runtime ends; [`Running::stop`] stops it in order.
@@ -547,7 +548,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Advice on an address that can't be listened on.
-pub fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
+pub(crate) fn bind_remedy(kind: std::io::ErrorKind) -> &'static str {
     match kind {
         std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
         std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this user to bind it",

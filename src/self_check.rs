@@ -37,8 +37,9 @@ use crate::event::{Action, Draft};
 use crate::lenient_json::{JsonReading, Repairs};
 use crate::rules::{Context, Decision, Element, RuleSet};
 
-pub use failure::{Failure, RESULTS, SUCCESS};
-pub use rounds::{Rounds, Step};
+pub(crate) use failure::Failure;
+pub(crate) use failure::{RESULTS, SUCCESS};
+pub(crate) use rounds::{Rounds, Step};
 
 /// The `self_check` section.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +58,7 @@ pub struct Settings {
 
 /// The state of the check, for `/readyz` and the status.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     pub source: Arc<str>,
     pub every: Duration,
     pub limit: Duration,
@@ -68,7 +69,7 @@ pub struct Report {
 
 /// No round came whole since then.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failing {
+pub(crate) struct Failing {
     pub since: WallTime,
     /// The newest.
     pub failure: Failure,
@@ -119,14 +120,14 @@ impl Settings {
 }
 
 impl Report {
-    pub fn new(settings: &Settings) -> Report {
+    pub(crate) fn new(settings: &Settings) -> Report {
         let Settings { source, every, limit, .. } = settings;
         Report { source: Arc::clone(source), every: *every, limit: *limit, last_success: None, failing: None }
     }
 
     /// The report under other settings: what was found by the ones before holds until a round has ended, unless it was
     /// found with another source.
-    pub fn with(self, settings: &Settings) -> Report {
+    pub(crate) fn with(self, settings: &Settings) -> Report {
         let new = Report::new(settings);
         match self.source == new.source {
             true => Report { last_success: self.last_success, failing: self.failing, ..new },
@@ -135,18 +136,18 @@ impl Report {
     }
 
     /// True before the first round has ended.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.last_success.is_none() && self.failing.is_none()
     }
 
     /// Notes a round that came whole; returns true if those before failed.
-    pub fn succeeded(&mut self, at: WallTime, took: Duration) -> bool {
+    pub(crate) fn succeeded(&mut self, at: WallTime, took: Duration) -> bool {
         self.last_success = Some((at, took));
         self.failing.take().is_some()
     }
 
     /// Notes a round that failed; returns true if the one before did not, or otherwise.
-    pub fn failed(&mut self, at: WallTime, failure: Failure) -> bool {
+    pub(crate) fn failed(&mut self, at: WallTime, failure: Failure) -> bool {
         let (since, known) = match &self.failing {
             Some(failing) => (failing.since, failing.failure.label() == failure.label()),
             None => (at, false),
@@ -158,7 +159,7 @@ impl Report {
 
 /// The action whose event deduplication would take for a copy, by the events of two rounds: the rules find the same
 /// occurrence in both.
-pub fn repeated(earlier: &[Draft; 2], later: &[Draft; 2]) -> Option<Action> {
+pub(crate) fn repeated(earlier: &[Draft; 2], later: &[Draft; 2]) -> Option<Action> {
     let mut both = earlier.iter().zip(later);
     let same = both.find(|(one, next)| one.occurrence.is_some() && one.occurrence == next.occurrence);
     same.map(|(one, _)| one.action)
@@ -192,9 +193,9 @@ fn fill_in(value: &mut Value, time: &str) {
 }
 
 /// The sender's request id of the check's events, and the key of the built-in payloads.
-pub const MARK: &str = "gander-self-check";
+pub(crate) const MARK: &str = "gander-self-check";
 /// Stands in a payload for the time when the round began.
-pub const TIME: &str = "$time";
+pub(crate) const TIME: &str = "$time";
 
 #[cfg(test)]
 mod tests {

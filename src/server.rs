@@ -40,14 +40,15 @@ use connection::{End, Server};
 use connection_table::{ConnectionTable, Room, Slot};
 use slow_answers::SlowAnswers;
 
-pub use addresses::{Addresses, Doubt, Origin};
+pub(crate) use addresses::Doubt;
+pub use addresses::{Addresses, Origin};
 pub use observer::Observer;
 pub use proxy_header::{LOCAL as LOCAL_PROXY_HEADER, Progress, parse as parse_proxy_header};
 pub use request_body::RequestBody;
-pub use service::{
-    AnswerBody, Answering, Authenticated, BadHead, BoxError, ClientCertificate, FailedAttempt, Peer, Service,
-};
-pub use shares::Holder;
+pub(crate) use service::ClientCertificate;
+pub use service::{AnswerBody, Answering, BadHead, BoxError, Peer, Service};
+pub(crate) use service::{Authenticated, FailedAttempt};
+pub(crate) use shares::Holder;
 
 /// The number of connections that a listener serves, and the time that each may take for each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

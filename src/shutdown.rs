@@ -29,4 +29,4 @@ impl Shutdown {
 }
 
 /// For the requests and the calls to the upstream that are under way when the stop is told.
-pub const DRAIN: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN: Duration = Duration::from_secs(20);

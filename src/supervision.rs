@@ -15,7 +15,7 @@ use std::time::Duration;
 /// ```text
 /// while panicked("secrets", watch_secrets(…)).await {}
 /// ```
-pub async fn panicked(task: &'static str, run: impl Future<Output = ()>) -> bool {
+pub(crate) async fn panicked(task: &'static str, run: impl Future<Output = ()>) -> bool {
     let panicked = caught(run).await.is_none();
     if panicked {
         tracing::error!(task, "a task panicked, as told before; it is begun again");

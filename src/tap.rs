@@ -127,11 +127,11 @@ impl Follower {
 }
 
 /// The state of a payload or element that a rule, or `otherwise`, ignored. It is no event.
-pub const IGNORED: &str = "ignored";
+pub(crate) const IGNORED: &str = "ignored";
 /// The state of a repeat of a known event. It is no event of its own.
-pub const DUPLICATE: &str = "duplicate";
+pub(crate) const DUPLICATE: &str = "duplicate";
 /// The words that `state` takes: those of events, and those of what is only counted.
-pub const STATES: [&str; 7] = [
+pub(crate) const STATES: [&str; 7] = [
     State::Queued.as_str(),
     State::Delivered.as_str(),
     State::Dead.as_str(),
@@ -143,7 +143,7 @@ pub const STATES: [&str; 7] = [
 /// Lines kept for a follower that reads slowly.
 const LINES_MAX: usize = 1_024;
 /// More than there are people who watch.
-pub const FOLLOWERS_MAX: usize = 8;
+pub(crate) const FOLLOWERS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {

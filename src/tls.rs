@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
-pub use rustls::pki_types::ServerName;
+pub(crate) use rustls::pki_types::ServerName;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -32,16 +32,21 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, Su
 use crate::clock::WallTime;
 
 use by_name::ByName;
-pub use by_name::never_chosen;
-pub use client::{ClientFiles, ClientTls, Pair, RenewedClient};
-pub use error::{Error, Warning};
-pub use pinned::pinned_client;
-pub use record::Record;
-pub use self_signed::{is_certificate_name, make_missing_pair, make_pair};
-pub use served::{Renewed, Served};
-pub use subject_names::subject_names;
+pub(crate) use by_name::never_chosen;
+pub(crate) use client::ClientFiles;
+pub use client::Pair;
+pub(crate) use client::{ClientTls, RenewedClient};
+pub(crate) use error::{Error, Warning};
+pub(crate) use pinned::pinned_client;
+pub(crate) use record::Record;
+pub use self_signed::make_missing_pair;
+pub(crate) use self_signed::{is_certificate_name, make_pair};
+pub(crate) use served::Renewed;
+pub use served::Served;
+pub(crate) use subject_names::subject_names;
 use validity::Validity;
-pub use validity::{Expiry, InUse, Standing, expires_soon, next_expiry};
+pub(crate) use validity::{Expiry, InUse, Standing};
+pub(crate) use validity::{expires_soon, next_expiry};
 
 /// The `listen.tls` section, when TLS is on; by default as it is when nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub enum Profile {
 
 /// A certificate chain with the private key that belongs to it.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub key: Arc<CertifiedKey>,
     /// The SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it.
     pub fingerprint: String,
@@ -101,7 +106,7 @@ impl Identity {
 }
 
 /// Loads the server's pair and checks that both belong together. Doubts are returned as warnings.
-pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
+pub(crate) fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
     match (config.certificate.try_exists(), config.private_key.try_exists()) {
         (Ok(false), Ok(false)) => return Err(Error::PairMissing { config: Box::new(config.clone()) }),
         (Ok(false), Ok(true)) => return Err(Error::CertificateMissing { config: Box::new(config.clone()) }),
@@ -114,7 +119,7 @@ pub fn load_identity(config: &Config, now: WallTime) -> Result<(Identity, Vec<Wa
 }
 
 /// Loads a further pair of the server, or the one that a client shows, which nobody makes.
-pub fn load_pair(pair: &Pair, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
+pub(crate) fn load_pair(pair: &Pair, now: WallTime) -> Result<(Identity, Vec<Warning>), Error> {
     let key = load_key(&pair.certificate, &pair.private_key)?;
     let warnings = doubts(&key, &pair.certificate, &pair.private_key, now);
     Ok((Identity::of(key), warnings))
@@ -197,12 +202,12 @@ pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, Error> {
 }
 
 /// Tells a file of roots that holds no authority's certificate, but only such as one issued: nothing is trusted by it.
-pub fn holds_no_authority(file: &Path) -> bool {
+pub(crate) fn holds_no_authority(file: &Path) -> bool {
     pem::certificates(file).is_ok_and(|certificates| certificates.iter().all(authority::is_issued_leaf))
 }
 
 /// A client that trusts nobody, for a connector that only uses plain HTTP.
-pub fn untrusting_client() -> Result<ClientConfig, Error> {
+pub(crate) fn untrusting_client() -> Result<ClientConfig, Error> {
     client::client(RootCertStore::empty(), None, true)
 }
 

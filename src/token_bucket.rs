@@ -15,7 +15,7 @@ use crate::clock::Monotonic;
 
 /// A token bucket that may be overdrawn once.
 #[derive(Debug)]
-pub struct TokenBucket {
+pub(crate) struct TokenBucket {
     limiter: RateLimiter<NotKeyed, Due, LatestTime, NoOpMiddleware<Nanos>>,
     due: Due,
     quota: Quota,
@@ -31,21 +31,21 @@ struct Due(Arc<InMemoryState>);
 struct LatestTime(AtomicU64);
 
 impl TokenBucket {
-    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> TokenBucket {
+    pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> TokenBucket {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let due = Due::default();
         TokenBucket { limiter: RateLimiter::new(quota, due.clone(), LatestTime::default()), due, quota }
     }
 
     /// Takes one, or says how long to wait for it.
-    pub fn take(&self, now: Monotonic) -> Result<(), Duration> {
+    pub(crate) fn take(&self, now: Monotonic) -> Result<(), Duration> {
         let now = self.limiter.clock().tell(now);
         self.limiter.check().map_err(|not_until| not_until.wait_time_from(now))
     }
 
     /// Takes many, also more than there are, unless some are owed already; or says how long to wait until one can be
     /// taken.
-    pub fn overdraw(&self, count: u64, now: Monotonic) -> Result<(), Duration> {
+    pub(crate) fn overdraw(&self, count: u64, now: Monotonic) -> Result<(), Duration> {
         let now = self.limiter.clock().tell(now).as_u64();
         let interval = u64::try_from(self.quota.replenish_interval().as_nanos()).unwrap_or(u64::MAX);
         let ahead = |tokens: u64| now.saturating_add(tokens.saturating_mul(interval));

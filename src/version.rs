@@ -1,10 +1,10 @@
 //! The version of this program, and what it was built from; `build.rs` finds that out.
 
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit, or `unknown` where the build had no repository, or was no release.
-pub const COMMIT: &str = env!("GANDER_COMMIT");
+pub(crate) const COMMIT: &str = env!("GANDER_COMMIT");
 
 /// The answer to `--version`: the version, and in lines of their own the commit and the features.
-pub const LONG: &str =
+pub(crate) const LONG: &str =
     concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GANDER_COMMIT"), "\nfeatures: ", env!("GANDER_FEATURES"));

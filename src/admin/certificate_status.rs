@@ -11,7 +11,7 @@ use crate::tls::{InUse, Served, Standing};
 
 /// A file of a certificate in use that does not exist any more. What was read from it is used on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingFile {
+pub(crate) struct MissingFile {
     /// The section that names it.
     pub section: &'static str,
     pub file: PathBuf,
@@ -20,7 +20,7 @@ pub struct MissingFile {
 
 /// The certificates of `listeners`, their client CAs, and the certificate that the upstream is shown, each with the
 /// section or key that names it.
-pub fn certificates_in_use(
+pub(crate) fn certificates_in_use(
     listeners: &[(&'static str, Arc<Served>)],
     upstream: &Upstream,
     now: WallTime,
@@ -34,7 +34,7 @@ pub fn certificates_in_use(
 }
 
 /// The files of `listeners` and of the upstream, each with the section that names it.
-pub fn certificate_files<'a>(
+pub(crate) fn certificate_files<'a>(
     listeners: &'a [(&'static str, Arc<Served>)],
     upstream: &'a Upstream,
 ) -> impl Iterator<Item = (&'static str, &'a Path)> {

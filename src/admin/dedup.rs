@@ -18,7 +18,7 @@ use crate::rules::ELEMENTS_MAX;
 /// Events that would come together, one after the other, as the elements of a batch do.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+pub(crate) struct Question {
     pub source: String,
     pub events: Vec<Asked>,
 }
@@ -26,7 +26,7 @@ pub struct Question {
 /// An event as the rules made it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub(crate) struct Asked {
     incident_key: String,
     action: String,
     /// A JSON list, as text.
@@ -53,7 +53,7 @@ pub(super) async fn preview(Extract(state): Extract<State>, request: Request) ->
 }
 
 impl Asked {
-    pub fn of(draft: &Draft) -> Asked {
+    pub(crate) fn of(draft: &Draft) -> Asked {
         Asked {
             incident_key: draft.incident_key.clone(),
             action: draft.action.as_str().to_owned(),
@@ -62,7 +62,7 @@ impl Asked {
         }
     }
 
-    pub fn expected(self, source: &str) -> Result<Expected, String> {
+    pub(crate) fn expected(self, source: &str) -> Result<Expected, String> {
         let Some(action) = [Action::Trigger, Action::Resolve].into_iter().find(|a| a.as_str() == self.action) else {
             return Err(format!("`action` takes trigger or resolve; it is `{}`", self.action));
         };
@@ -76,7 +76,7 @@ impl Asked {
 }
 
 /// The decision of each, and what would be known of its key.
-pub fn answer(previews: &[Preview]) -> Value {
+pub(crate) fn answer(previews: &[Preview]) -> Value {
     json!({ "events": previews.iter().map(one).collect::<Vec<Value>>() })
 }
 

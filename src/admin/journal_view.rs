@@ -13,7 +13,7 @@ use crate::journal::{self, Reader};
 
 /// The journal as a person looks at it.
 #[derive(Clone, Debug)]
-pub struct JournalView {
+pub(crate) struct JournalView {
     reader: Arc<Reader>,
     /// One read at a time, so that one that hangs holds one thread, and not all that there are.
     turn: Arc<Semaphore>,
@@ -24,7 +24,7 @@ pub struct JournalView {
 
 impl JournalView {
     /// Over a connection that nothing else waits for.
-    pub fn new(reader: Arc<Reader>) -> JournalView {
+    pub(crate) fn new(reader: Arc<Reader>) -> JournalView {
         JournalView { reader, turn: Arc::new(Semaphore::new(1)), oldest: Arc::default(), read_max: READ_MAX }
     }
 

@@ -16,7 +16,7 @@ use crate::secret::{Origin, Secret};
 
 /// The listener that senders reach.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     pub address: SocketAddr,
     pub transport: Transport,
     /// Senders must show a client certificate, too.
@@ -27,7 +27,7 @@ pub struct Listener {
 
 /// The transport under a listener's HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// `tls: off`
     Plain,
     Certified,
@@ -37,7 +37,7 @@ pub enum Transport {
 
 /// A source as it is configured.
 #[derive(Clone, Debug)]
-pub struct SourceEntry {
+pub(crate) struct SourceEntry {
     pub name: Arc<str>,
     /// Callgoose puts it before every title.
     pub from: Option<String>,
@@ -52,7 +52,7 @@ pub struct SourceEntry {
 
 /// One way in which a sender proves itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub(crate) struct Proof {
     means: Means,
     /// Places of its secrets, of which any will do; empty where there is none.
     kept: Vec<String>,
@@ -80,7 +80,7 @@ enum Means {
 
 /// One thing to type somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Typed {
+pub(crate) struct Typed {
     /// The field.
     pub field: &'static str,
     pub value: String,
@@ -112,7 +112,7 @@ pub(crate) struct FilterSetup {
 }
 
 impl SourceEntry {
-    pub fn new(
+    pub(crate) fn new(
         name: &Arc<str>,
         from: Option<&str>,
         auth: &Policy,
@@ -128,7 +128,7 @@ impl SourceEntry {
     }
 
     /// The same as a source of `kind: confirmation`.
-    pub fn of_confirmations(self) -> SourceEntry {
+    pub(crate) fn of_confirmations(self) -> SourceEntry {
         SourceEntry { confirms: true, ..self }
     }
 
@@ -185,7 +185,7 @@ impl SourceEntry {
 }
 
 impl Typed {
-    pub fn value(field: &'static str, value: impl Into<String>) -> Typed {
+    pub(crate) fn value(field: &'static str, value: impl Into<String>) -> Typed {
         Typed { field, value: value.into(), in_words: false }
     }
 

@@ -12,7 +12,8 @@ use crate::event::{Action, Outcome};
 
 use said::{Part, Reading, Said};
 
-pub use trouble::{HandshakeFault, Trouble};
+pub(crate) use trouble::HandshakeFault;
+pub use trouble::Trouble;
 
 /// The classification of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub fn judge(action: Action, status: u16, body: Body<'_>) -> Verdict {
 
 /// The verdict on a call without an answer. A token that can't be sent is as wrong as one that is refused, and time alone
 /// fixes neither a certificate nor what a proxy allows.
-pub fn judge_failure(trouble: Trouble) -> Verdict {
+pub(crate) fn judge_failure(trouble: Trouble) -> Verdict {
     match trouble {
         Trouble::Unauthorized | Trouble::ProxyUnauthorized | Trouble::ProxyRefused | Trouble::ProxyCertificate => {
             Verdict::Blocked(trouble)

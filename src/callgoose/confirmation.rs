@@ -60,7 +60,7 @@ pub enum Relation {
 
 /// An event of the key that a confirmation names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     pub id: EventId,
     pub action: Action,
     /// A confirmation of its opening came before.
@@ -135,7 +135,7 @@ impl Relation {
 ///
 /// An opening is about the newest trigger. A closing is about the newest resolve that has none yet; where the incident was
 /// opened after that, or there is none, a person closed it, and it is about the newest event.
-pub fn relate<E>(
+pub(crate) fn relate<E>(
     action: Option<IncidentAction>,
     newest_first: impl IntoIterator<Item = Result<Candidate, E>>,
 ) -> Result<Option<EventId>, E> {
@@ -178,7 +178,7 @@ fn usual(word: &str) -> Option<IncidentAction> {
 }
 
 /// Members that may have the incident key: the one that the shipped filters map incidents with, and what others call it.
-pub const KEY_NAMES: [&str; 4] = ["servicepilot_event_id", "incident_key", "mapped_with", "dedup_key"];
+pub(crate) const KEY_NAMES: [&str; 4] = ["servicepilot_event_id", "incident_key", "mapped_with", "dedup_key"];
 /// Members that may tell what happened.
 const ACTION_NAMES: [&str; 6] = ["event", "event_type", "type", "action", "status", "state"];
 /// The levels of a payload that are searched for a name: beside it, in `incident`, in `data.incident`.

@@ -11,8 +11,8 @@ mod effect;
 mod http;
 mod report;
 
-pub use callgoose::{Call, Callgoose, Incident};
-pub use report::Report;
+pub(crate) use callgoose::{Call, Callgoose, Incident};
+pub(crate) use report::Report;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ use crate::tls;
 
 /// The settings of the stand-in.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     pub filters: Filters,
     /// The API token; a call without it is answered 401.
     pub token: Secret,
@@ -45,14 +45,14 @@ pub struct Config {
 
 impl Config {
     /// With [`DUPLICATE_WINDOW`], and nobody who watches.
-    pub fn new(filters: Filters, token: Secret) -> Config {
+    pub(crate) fn new(filters: Filters, token: Secret) -> Config {
         Config { filters, token, duplicate_window: DUPLICATE_WINDOW, reports: None }
     }
 }
 
 /// The stand-in. Its clones are one.
 #[derive(Clone, Debug)]
-pub struct Sandbox(Arc<Shared>);
+pub(crate) struct Sandbox(Arc<Shared>);
 
 /// The state shared by all requests.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ struct Shared {
 }
 
 impl Sandbox {
-    pub fn new(config: Config) -> Sandbox {
+    pub(crate) fn new(config: Config) -> Sandbox {
         Sandbox(Arc::new(Shared {
             token: ArcSwap::from_pointee(config.token),
             available: AtomicBool::new(true),
@@ -77,23 +77,23 @@ impl Sandbox {
     }
 
     /// Serves until `shutdown` begins, then finishes the requests in flight.
-    pub async fn serve(self, listener: TcpListener, tls: Option<Arc<tls::Served>>, shutdown: Shutdown) {
+    pub(crate) async fn serve(self, listener: TcpListener, tls: Option<Arc<tls::Served>>, shutdown: Shutdown) {
         server::serve(listener, tls, server::Addresses::default(), LIMITS, self.0, Observer::of("sandbox"), shutdown)
             .await;
     }
 
     /// From now on calls are answered, or else each with 503.
-    pub fn set_available(&self, available: bool) {
+    pub(crate) fn set_available(&self, available: bool) {
         self.0.available.store(available, Ordering::Relaxed);
     }
 
     /// From now on only this token is valid.
-    pub fn set_token(&self, token: Secret) {
+    pub(crate) fn set_token(&self, token: Secret) {
         self.0.token.store(Arc::new(token));
     }
 
     /// All remembered incidents, newest last.
-    pub fn incidents(&self) -> Vec<Incident> {
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
         self.0.callgoose().incidents().cloned().collect()
     }
 }
@@ -122,7 +122,7 @@ impl Service for Shared {
 }
 
 /// Long enough for a button pressed twice, short enough for the next try.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
+pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(5);
 
 const LIMITS: Limits = Limits {
     // The relay and a few viewers, within the usual limit on open files.

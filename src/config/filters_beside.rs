@@ -30,4 +30,4 @@ impl Reader<'_> {
 }
 
 /// Their file, as `gander init` writes it.
-pub const FILTERS_BESIDE: &str = "callgoose-filters.yaml";
+pub(crate) const FILTERS_BESIDE: &str = "callgoose-filters.yaml";

@@ -18,14 +18,14 @@ use crate::yaml::{Fields, Node, Value};
 
 /// The relay's own addresses.
 #[derive(Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     pub listen: inbound::Config,
     pub admin: admin::Config,
 }
 
 /// The rules of one source and what else decides its payloads.
 #[derive(Debug)]
-pub struct LoadedRules {
+pub(crate) struct LoadedRules {
     pub rules: Arc<RuleSet>,
     pub rules_file: PathBuf,
     /// Callgoose puts it before every title.
@@ -35,7 +35,7 @@ pub struct LoadedRules {
 }
 
 /// The `listen` and `admin` sections.
-pub fn load_addresses(inputs: &Inputs) -> Result<Addresses, Failure> {
+pub(crate) fn load_addresses(inputs: &Inputs) -> Result<Addresses, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
         let (listen, admin) = (reader.listen(tree, &mut top), reader.admin(tree, &mut top));
@@ -44,7 +44,7 @@ pub fn load_addresses(inputs: &Inputs) -> Result<Addresses, Failure> {
 }
 
 /// `data_dir` and the `journal` section, without the shares of sources.
-pub fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
+pub(crate) fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
         let data_dir = reader.data_dir(tree, &mut top);
@@ -53,7 +53,7 @@ pub fn load_journal(inputs: &Inputs) -> Result<journal::Config, Failure> {
 }
 
 /// The configuration that calls to the upstream need.
-pub fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
+pub(crate) fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
         let (client, _) = reader.upstream(&mut top, None, Superseded::default())?;
@@ -62,7 +62,7 @@ pub fn load_upstream(inputs: &Inputs) -> Result<client::Config, Failure> {
 }
 
 /// The `dedup` section.
-pub fn load_dedup(inputs: &Inputs) -> Result<dedup::Settings, Failure> {
+pub(crate) fn load_dedup(inputs: &Inputs) -> Result<dedup::Settings, Failure> {
     part(inputs, |reader, tree| {
         let mut top = Fields::of(tree, "", &mut reader.findings)?;
         Some(reader.dedup(&mut top))
@@ -70,12 +70,12 @@ pub fn load_dedup(inputs: &Inputs) -> Result<dedup::Settings, Failure> {
 }
 
 /// The names of the sources that take alerts.
-pub fn load_source_names(inputs: &Inputs) -> Result<Vec<String>, Failure> {
+pub(crate) fn load_source_names(inputs: &Inputs) -> Result<Vec<String>, Failure> {
     part(inputs, |_, tree| Some(source_names(tree).map(str::to_owned).collect()))
 }
 
 /// The credentials of the source `name`.
-pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
+pub(crate) fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
         reader.auth(&mut section)
@@ -83,7 +83,7 @@ pub fn load_policy(inputs: &Inputs, name: &str) -> Result<Policy, Failure> {
 }
 
 /// The rules of the source `name`, and what else decides its payloads.
-pub fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
+pub(crate) fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
         if !source_names(tree).any(|alerts| alerts == name) {
@@ -100,7 +100,7 @@ pub fn load_rules(inputs: &Inputs, name: &str) -> Result<LoadedRules, Failure> {
 }
 
 /// The `from` of the source `name`, and the bodies that it takes.
-pub fn load_sender(inputs: &Inputs, name: &str) -> Result<(Option<String>, Accept), Failure> {
+pub(crate) fn load_sender(inputs: &Inputs, name: &str) -> Result<(Option<String>, Accept), Failure> {
     part(inputs, |reader, tree| {
         let mut section = reader.section_of(tree, name)?;
         Some((reader.sender_name(&mut section), reader.accept(&mut section)))

@@ -26,7 +26,7 @@ impl fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 /// Reads a YAML file as a text with a name.
-pub fn read_source(path: &Path) -> Result<Arc<Source>, Unreadable> {
+pub(crate) fn read_source(path: &Path) -> Result<Arc<Source>, Unreadable> {
     let text = read_text(path, SOURCE_BYTES_MAX)?;
     Ok(Arc::new(Source::new(path.display().to_string(), text)))
 }
@@ -40,7 +40,7 @@ pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Unreadabl
 }
 
 /// Reads a file of at most `bytes_max`.
-pub fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
+pub(crate) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     let unreadable = |problem: String| Unreadable { path: path.to_owned(), problem };
     let file = files::open(path).map_err(|error| unreadable(explain(&error)))?;
     let mut bytes = Vec::new();

@@ -16,7 +16,7 @@ use crate::clock::WallTime;
 use crate::secret::Secret;
 
 /// The key of a secret, which is base64, usually behind `whsec_`; none if it is anything else.
-pub fn key_of(secret: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn key_of(secret: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = secret.strip_prefix(PREFIX).unwrap_or(secret);
     STANDARD_PAD_INDIFFERENT.decode(text).ok().map(Zeroizing::new).filter(|key| !key.is_empty())
 }
@@ -70,7 +70,7 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// A timestamp from the end of the window that is still to come is good until the end of the one after it: a message is
 /// remembered for as long.
-pub const KEEP_MESSAGES: Duration = Duration::from_secs(600);
+pub(crate) const KEEP_MESSAGES: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {

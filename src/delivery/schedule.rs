@@ -27,7 +27,7 @@ use crate::delivery::staleness::StaleDecision;
 use crate::event::{EventId, KeyId, Outcome, Pending, Queued, Reason, SourceId, Superseded};
 use crate::token_bucket::TokenBucket;
 
-pub use lanes::Lane;
+pub(crate) use lanes::Lane;
 pub use queues::KeySlot;
 use queues::{KeyPosition, Queues};
 use rate::Rate;

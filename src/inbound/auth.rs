@@ -4,7 +4,7 @@
 
 use crate::credential::{Credential, MessageId, RequestHead, Shown, Signature};
 
-pub use crate::credential::Denied;
+pub(crate) use crate::credential::Denied;
 
 /// The `auth` of a source.
 #[derive(Debug)]

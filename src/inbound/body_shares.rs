@@ -13,7 +13,7 @@ use crate::server::Holder;
 
 /// The bodies in memory.
 #[derive(Debug)]
-pub struct BodyShares {
+pub(super) struct BodyShares {
     max: usize,
     /// Taken by each body that is coming, beside its bytes: for its head and its task. It bounds their number, and with
     /// that the search for one that gives way.
@@ -28,11 +28,11 @@ pub struct BodyShares {
 
 /// A body in memory. A later one has a higher number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BodyId(u64);
+pub(super) struct BodyId(u64);
 
 /// A source, by its place among those that share the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceNumber(usize);
+pub(super) struct SourceNumber(usize);
 
 /// The reason why a body can't be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub enum NoRoom {
 
 /// The bodies that give way to one that grows, whose memory is free at once; and why it can't grow all the same.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Growth {
+pub(super) struct Growth {
     pub give_way: Vec<BodyId>,
     pub room: Result<(), NoRoom>,
 }
@@ -71,22 +71,22 @@ struct SourceShare {
 }
 
 impl BodyShares {
-    pub fn new(max: usize, charge: usize) -> BodyShares {
+    pub(super) fn new(max: usize, charge: usize) -> BodyShares {
         BodyShares { max, charge, used: 0, charged: 0, bodies: HashMap::new(), sources: Vec::new(), next: 0 }
     }
 
     /// The bytes of all bodies, without the charges.
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used - self.charged
     }
 
-    pub fn add_source(&mut self, share: Option<Share>) -> SourceNumber {
+    pub(super) fn add_source(&mut self, share: Option<Share>) -> SourceNumber {
         self.sources.push(SourceShare { used: 0, share });
         SourceNumber(self.sources.len() - 1)
     }
 
     /// Begins a body without a byte. `coming`: since when its sender sends it; none where it comes out of one that is whole.
-    pub fn begin(&mut self, holder: Holder, source: SourceNumber, coming: Option<Instant>) -> BodyId {
+    pub(super) fn begin(&mut self, holder: Holder, source: SourceNumber, coming: Option<Instant>) -> BodyId {
         self.next += 1;
         let charge = if coming.is_some() { self.charge } else { 0 };
         self.used += charge;
@@ -97,7 +97,7 @@ impl BodyShares {
     }
 
     /// Takes more memory for a body. What does not fit is counted too, until the body is given up a moment later.
-    pub fn grow(&mut self, id: BodyId, bytes: usize, now: Instant) -> Growth {
+    pub(super) fn grow(&mut self, id: BodyId, bytes: usize, now: Instant) -> Growth {
         let mut give_way = Vec::new();
         let Some(body) = self.bodies.get_mut(&id) else {
             return Growth { give_way, room: Err(NoRoom::GaveWay) };
@@ -122,12 +122,12 @@ impl BodyShares {
     }
 
     /// A body has come, and no longer gives way; false where it did already.
-    pub fn whole(&mut self, id: BodyId) -> bool {
+    pub(super) fn whole(&mut self, id: BodyId) -> bool {
         self.bodies.get_mut(&id).map(|body| body.coming = None).is_some()
     }
 
     /// Gives the memory of a body back.
-    pub fn end(&mut self, id: BodyId) {
+    pub(super) fn end(&mut self, id: BodyId) {
         if let Some(Held { source, bytes, charge, .. }) = self.bodies.remove(&id) {
             self.used -= bytes;
             self.charged -= charge;

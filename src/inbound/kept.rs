@@ -8,7 +8,7 @@ use crate::lenient_json::{JsonReading, Repairs};
 /// The repairs without which a kept payload could not have been decided, whatever its source takes today; those in a text
 /// that `unwrap` read are not among them. `refused_for`: the reason of its refusal, if it was refused. Some reasons say that
 /// it was not read.
-pub fn repairs_of_kept(raw: &[u8], charset: Option<&str>, refused_for: Option<&str>) -> Repairs {
+pub(crate) fn repairs_of_kept(raw: &[u8], charset: Option<&str>, refused_for: Option<&str>) -> Repairs {
     if refused_for.is_some_and(|reason| UNREAD.contains(&reason)) {
         return Repairs::NONE;
     }

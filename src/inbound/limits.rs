@@ -25,7 +25,7 @@ pub enum OverLimit {
 
 /// The rate limit of one source, and how much of it is used.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     bucket: TokenBucket,
     answer: OverLimit,
 }
@@ -39,12 +39,12 @@ pub struct Exceeded {
 }
 
 impl Limiter {
-    pub fn new(limit: RateLimit) -> Limiter {
+    pub(crate) fn new(limit: RateLimit) -> Limiter {
         Limiter { bucket: TokenBucket::new(limit.per_second, limit.burst), answer: limit.answer }
     }
 
     /// Counts one request, before its body is read.
-    pub fn check(&self, now: Monotonic) -> Result<(), Exceeded> {
+    pub(crate) fn check(&self, now: Monotonic) -> Result<(), Exceeded> {
         self.bucket.take(now).map_err(|wait| self.exceeded(wait))
     }
 
@@ -53,7 +53,7 @@ impl Limiter {
     /// A batch fits as long as the source owes nothing, however large it is: a batch that is larger than the burst would
     /// otherwise be refused for ever. What it takes beyond the burst is owed, and nothing of the source fits until
     /// that is made up for. So there is one such batch at a time, and in the long run no more than the rate.
-    pub fn count_batch(&self, elements: usize, now: Monotonic) -> Result<(), Exceeded> {
+    pub(crate) fn count_batch(&self, elements: usize, now: Monotonic) -> Result<(), Exceeded> {
         match u64::try_from(elements.saturating_sub(1)).unwrap_or(u64::MAX) {
             0 => Ok(()),
             others => self.bucket.overdraw(others, now).map_err(|wait| self.exceeded(wait)),

@@ -116,12 +116,17 @@ pub fn json(headers: &HeaderMap, body: &[u8], accept: Accept) -> Result<Decoded,
 }
 
 /// Decodes a payload by the name of its charset; none is UTF-8.
-pub fn read_payload(raw: &[u8], charset: Option<&str>, accept: Accept) -> Result<Decoded, NotJson> {
+pub(crate) fn read_payload(raw: &[u8], charset: Option<&str>, accept: Accept) -> Result<Decoded, NotJson> {
     decode(raw, Reading::named(charset, accept))
 }
 
 /// Decodes a payload that was kept as it came, perhaps compressed; `bytes_max` bounds what comes out.
-pub fn read_kept(raw: Vec<u8>, charset: Option<&str>, accept: Accept, bytes_max: usize) -> Result<Decoded, Violation> {
+pub(crate) fn read_kept(
+    raw: Vec<u8>,
+    charset: Option<&str>,
+    accept: Accept,
+    bytes_max: usize,
+) -> Result<Decoded, Violation> {
     let raw = if accept.gzip { gzip::of_kept(raw, bytes_max)? } else { raw };
     read_payload(&raw, charset, accept).map_err(Violation::from)
 }

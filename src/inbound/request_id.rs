@@ -40,7 +40,7 @@ impl RequestMetadata {
 }
 
 /// Makes an id of 26 characters: 48 bits of time, so that ids sort as requests came, then 80 random bits.
-pub fn request_id(at: WallTime) -> Arc<str> {
+pub(crate) fn request_id(at: WallTime) -> Arc<str> {
     let millis = u128::from(u64::try_from(at.0).unwrap_or(0)) & ((1 << 48) - 1);
     let random = fastrand::u128(..) & ((1 << 80) - 1);
     let bits = millis << 80 | random;
@@ -53,7 +53,7 @@ pub fn request_id(at: WallTime) -> Arc<str> {
 }
 
 /// The time in an id, when its request came; none where the text is no id.
-pub fn request_time(id: &str) -> Option<WallTime> {
+pub(crate) fn request_time(id: &str) -> Option<WallTime> {
     // Ten characters of five bits hold the 48 bits of time and two that are zero.
     let digit = |byte| ALPHABET.iter().position(|letter| *letter == byte).and_then(|digit| i64::try_from(digit).ok());
     let (time, rest) = id.as_bytes().split_at_checked(10)?;
@@ -62,7 +62,7 @@ pub fn request_time(id: &str) -> Option<WallTime> {
 }
 
 /// Shortens and escapes a sender's own id for the log and the journal, so that it can't forge a line.
-pub fn sender_id(given: &[u8]) -> String {
+pub(crate) fn sender_id(given: &[u8]) -> String {
     given[..given.len().min(SENDER_ID_BYTES_MAX)].escape_ascii().to_string()
 }
 

@@ -29,7 +29,7 @@ use crate::trace_context::TraceContext;
 
 /// The facts of a batch, and what is owed once they are on disk.
 #[derive(Debug, Default)]
-pub struct Decided<'a> {
+pub(crate) struct Decided<'a> {
     pub facts: Vec<Fact<'a>>,
     /// A reply to each request.
     pub owed: Vec<Owed>,
@@ -73,14 +73,14 @@ pub struct Accepted {
 
 /// What all decisions of a batch share.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub now: Now,
     pub superseded: Superseded,
     pub sources: &'a SourceNames,
 }
 
 /// Decides all requests of a batch, in their order.
-pub fn decide<'a>(
+pub(crate) fn decide<'a>(
     state: &mut RecorderState,
     known: &'a Known,
     requests: impl IntoIterator<Item = &'a Request>,
@@ -104,7 +104,7 @@ pub fn decide<'a>(
 }
 
 /// The facts that are written beside those of a batch: duplicates that were counted, and keys that were evicted.
-pub fn kept_up(state: &mut RecorderState, facts: &mut Vec<Fact<'_>>) {
+pub(crate) fn kept_up(state: &mut RecorderState, facts: &mut Vec<Fact<'_>>) {
     facts.extend(state.repeated.drain().map(|(of, times)| Fact::Repeated { of, times }));
     facts.extend(state.dedup.take_evicted().into_iter().map(Fact::Forgotten));
 }
@@ -464,4 +464,4 @@ fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {
 /// The size of a violation as JSON, about.
 const VIOLATION_BYTES: usize = 256;
 /// Of a confirmation the journal keeps the body so far: more than a webhook about one incident has.
-pub const RAW_BYTES_KEPT: usize = 16 * 1024;
+pub(crate) const RAW_BYTES_KEPT: usize = 16 * 1024;

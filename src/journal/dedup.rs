@@ -16,8 +16,9 @@ use std::time::Duration;
 use crate::clock::{Monotonic, Now};
 use crate::event::{Action, EventId, KeyId, Occurrence, Outcome, State, UpdateHash};
 
+pub(crate) use key_table::Evicted;
 use key_table::KeyTable;
-pub use key_table::{Evicted, Occurrences};
+pub use key_table::Occurrences;
 use occurrence::{Age, compare};
 
 /// The `dedup` section.

@@ -96,7 +96,7 @@ fn unknown_triggers<'a>(submission: &'a Submission, dedup: &Dedup) -> impl Itera
 
 /// A question for an event of a key after another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaterQuestion {
+pub(crate) struct LaterQuestion {
     pub of: EventId,
     pub key: KeyId,
     pub source: Arc<str>,
@@ -104,7 +104,7 @@ pub struct LaterQuestion {
 }
 
 /// The later events that the commands of a batch must know of, once the events themselves are known.
-pub fn later_questions<'a>(
+pub(crate) fn later_questions<'a>(
     requests: impl IntoIterator<Item = &'a Request>,
     dedup: &Dedup,
     known: &Known,

@@ -6,7 +6,7 @@
 //! everyone who waited meanwhile. The dispatcher hands over attempts and settlements; nobody else writes.
 
 mod availability;
-pub mod core;
+pub(crate) mod core;
 mod receipt;
 mod reply;
 mod thread;
@@ -30,11 +30,12 @@ use crate::journal::request::{
 use crate::journal::{SourceTotals, Totals};
 use crate::tap::Tap;
 
-pub use availability::{Health, Remark, TurnedAway};
-pub use receipt::{Receipt, Recorded};
-pub use reply::NotReplaced;
+pub(crate) use availability::{Health, Remark, TurnedAway};
+pub(crate) use receipt::{Receipt, Recorded};
+pub(crate) use reply::NotReplaced;
 use reply::Reply;
-pub use thread::{RecorderParts, RecorderThread, restore_dedup};
+pub(crate) use thread::restore_dedup;
+pub use thread::{RecorderParts, RecorderThread};
 use write_progress::WriteProgress;
 
 /// Resolves when the event is settled.
@@ -323,7 +324,7 @@ impl PendingSettlement {
 /// Requests that may wait for one sync. A storm beyond it is told to come again.
 const QUEUE: usize = 1_024;
 /// Events that one commit replays or discards: senders wait for the same sync, and each may be on pages of its own.
-pub const COMMANDED_AT_ONCE: usize = 25;
+pub(crate) const COMMANDED_AT_ONCE: usize = 25;
 
 #[cfg(test)]
 mod tests;

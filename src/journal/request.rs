@@ -13,7 +13,8 @@ use crate::event::{Action, Draft, EventId, HoldTarget, KeyId, Occurrence, Settle
 use crate::journal::dedup::Arrival;
 use crate::trace_context::TraceContext;
 
-pub use command::{Command, CommandOrigin, Commanded, Declined, HOLDS_MAX, HoldChange, Replay};
+pub(crate) use command::HOLDS_MAX;
+pub(crate) use command::{Command, CommandOrigin, Commanded, Declined, HoldChange, Replay};
 
 /// A request to the recorder.
 #[derive(Debug)]

@@ -178,12 +178,12 @@ impl std::fmt::Display for Space {
 
 /// The size in the database of this many events with this many bytes of payloads and bodies: pages are never quite
 /// full.
-pub fn footprint(events: u64, bytes: u64) -> u64 {
+pub(super) fn footprint(events: u64, bytes: u64) -> u64 {
     bytes + bytes / 4 + events * EVENT_BYTES
 }
 
 /// A number of bytes, formatted for people.
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -80,25 +80,32 @@ use verify::note_files;
 use volume::Volume;
 
 pub use batch::Batch;
-pub use command_log::CommandRecord;
-pub use confirmations::{ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation};
-pub use data_dir::{Lock, inspect, is_used, make_directory};
-pub use errors::{Error, OpenError};
-pub use event_details::{AttemptDetails, Details};
+pub(crate) use command_log::CommandRecord;
+pub(crate) use confirmations::{ConfirmationFilter, ConfirmationRecord, IncidentConfirmation, LastConfirmation};
+pub use data_dir::Lock;
+pub(crate) use data_dir::{inspect, is_used, make_directory};
+pub use errors::Error;
+pub(crate) use errors::OpenError;
+pub(crate) use event_details::AttemptDetails;
+pub use event_details::Details;
+pub use event_list::Filter;
 #[cfg(test)]
 pub use event_list::Searched;
-pub use event_list::{Filter, Order, Page, Summary, Texts};
-pub use marker::{FilesAtStart, Lack};
-pub use open_files::{FileStates, PutBackBy};
-pub use put_back::{ClosedJournal, PutBack};
-pub use reader::{Delivered, Reader, Scope, Sendable};
-pub use readers::Readers;
-pub use refused_payload::RefusedPayload;
-pub use rewrite_from_queue::Rewritten;
-pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, mark_damaged, repair};
-pub use search_feed::Fed;
-pub use search_index::SearchIndex;
-pub use volume::{Outlook, Reserve, TooSmall, outlook, too_small};
+pub(crate) use event_list::{Order, Page, Summary, Texts};
+pub(crate) use marker::{FilesAtStart, Lack};
+pub(crate) use open_files::{FileStates, PutBackBy};
+pub(crate) use put_back::{ClosedJournal, PutBack};
+pub(crate) use reader::{Delivered, Scope};
+pub use reader::{Reader, Sendable};
+pub(crate) use readers::Readers;
+pub(crate) use refused_payload::RefusedPayload;
+pub(crate) use rewrite_from_queue::Rewritten;
+pub(crate) use salvage::{ASIDE_KEPT, mark_damaged};
+pub(crate) use salvage::{LogSalvage, Salvage};
+pub use salvage::{Repairs, is_marked_damaged, repair};
+pub(crate) use search_feed::Fed;
+pub(crate) use search_index::SearchIndex;
+pub(crate) use volume::{Outlook, Reserve, TooSmall, outlook, too_small};
 
 /// `data_dir` and the `journal` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

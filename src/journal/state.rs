@@ -25,7 +25,7 @@ pub struct RecorderState {
 
 /// The room for new events: taken from the store for each batch, and kept up with its facts.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub(crate) struct Room {
     pub(super) totals: TotalsBySource,
     /// The space on the volume.
     pub(super) space: Space,

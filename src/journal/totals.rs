@@ -45,7 +45,7 @@ pub struct SourceTotals {
 
 /// The answer to a request for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub(super) enum Fit {
     Fits,
     /// `max_events` or `max_bytes` is reached.
     Full,

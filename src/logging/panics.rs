@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The number of panics so far, on any thread.
-pub fn panics() -> u64 {
+pub(crate) fn panics() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 

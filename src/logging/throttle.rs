@@ -6,14 +6,14 @@ use crate::clock::Monotonic;
 
 /// Permits a number of lines a second.
 #[derive(Debug, Default)]
-pub struct LogThrottle {
+pub(crate) struct LogThrottle {
     second: AtomicI64,
     lines: AtomicU64,
 }
 
 impl LogThrottle {
     /// Permits one more line and returns the number suppressed before it; none if the limit is reached.
-    pub fn permit(&self, now: Monotonic) -> Option<u64> {
+    pub(crate) fn permit(&self, now: Monotonic) -> Option<u64> {
         let second = now.0.div_euclid(1_000);
         if self.second.swap(second, Ordering::Relaxed) != second {
             return Some(self.lines.swap(1, Ordering::Relaxed).saturating_sub(LINES_PER_SECOND));

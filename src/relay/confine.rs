@@ -11,7 +11,7 @@ use crate::journal::{self, OpenError};
 use super::reload;
 
 /// Gives up what this configuration does not need. Has to come before the first thread; [`log`] tells of it.
-pub fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static Report>, OpenError> {
+pub(crate) fn confine(config: &Config, snapshot: &Snapshot) -> Result<Option<&'static Report>, OpenError> {
     if !config.confinement {
         return Ok(None);
     }
@@ -46,7 +46,7 @@ fn make_directory(directory: &Path) {
 }
 
 /// Logs what the process is confined by, and warns where somebody could do more with it than needed.
-pub fn log(report: Option<&Report>) {
+pub(crate) fn log(report: Option<&Report>) {
     match report {
         Some(report) => {
             let Report { files, system_calls, memory } = report;

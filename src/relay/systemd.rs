@@ -7,26 +7,26 @@ use sd_notify::NotifyState;
 use crate::journal::recorder::{Health, Recorder};
 
 /// Events are taken.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("taking events")]);
 }
 
 /// The configuration is read again; [`ready`] ends it.
-pub fn reloading() {
+pub(crate) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
     states.extend(NotifyState::monotonic_usec_now());
     tell(&states);
 }
 
 /// No more events are taken.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("finishing requests and calls under way")]);
 }
 
 /// Feeds the watchdog (`WatchdogSec=`) for as long as the recorder's thread answers, and while it says what keeps it from
 /// taking events: a disk that hangs, and a journal that is being repaired, a new start would not better. Never returns
 /// where there is none.
-pub async fn feed_watchdog(recorder: Recorder) {
+pub(crate) async fn feed_watchdog(recorder: Recorder) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };

@@ -23,7 +23,7 @@ use super::budget::Budget;
 use super::pattern;
 
 pub(super) use self::miss::{MEANT, spelled};
-pub use self::query::Nodes;
+pub(crate) use self::query::Nodes;
 use self::query::{Comparator, Logical, Operand, Pattern, Query, Segment, Selector, Start, Step};
 
 /// A path, parsed and checked.

@@ -114,9 +114,9 @@ impl Failure {
 }
 
 /// The result of a round that came whole.
-pub const SUCCESS: &str = "success";
+pub(crate) const SUCCESS: &str = "success";
 /// All results, as metrics count them.
-pub const RESULTS: [&str; 8] =
+pub(crate) const RESULTS: [&str; 8] =
     [SUCCESS, "rules", "journal", "timeout", "unmatched", "not_resolved", "accepted", "ended"];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::event::{Action, EventId, Settlement};
 
 /// One round after another.
 #[derive(Debug)]
-pub struct Rounds {
+pub(crate) struct Rounds {
     every: Duration,
     limit: Duration,
     phase: Phase,
@@ -19,7 +19,7 @@ pub struct Rounds {
 
 /// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Nothing is to be done before then.
     Wait(Monotonic),
     /// Submit the event of the round that began then.
@@ -58,13 +58,13 @@ struct Round {
 }
 
 impl Rounds {
-    pub fn new(every: Duration, limit: Duration, due: Monotonic) -> Rounds {
+    pub(crate) fn new(every: Duration, limit: Duration, due: Monotonic) -> Rounds {
         Rounds { every, limit, phase: Phase::Idle { due } }
     }
 
     /// Lets the time pass: begins a round that is due. Returns the failure of a round that has lasted for longer than the
     /// limit, and again whenever as much time has passed as another round would have taken.
-    pub fn elapse(&mut self, now: Now) -> Option<Failure> {
+    pub(crate) fn elapse(&mut self, now: Now) -> Option<Failure> {
         match &mut self.phase {
             Phase::Idle { due } if now.monotonic >= *due => {
                 self.phase = Phase::Running(Round::starting(now, self.limit));
@@ -80,12 +80,12 @@ impl Rounds {
     }
 
     /// True while no round is under way, so that nothing is left to be resolved.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle { .. })
     }
 
     /// The next step, after [`Rounds::elapse`].
-    pub fn step(&self) -> Step {
+    pub(crate) fn step(&self) -> Step {
         match self.phase {
             Phase::Idle { due } | Phase::Postponed { due, .. } => Step::Wait(due),
             Phase::Running(Round { submitted: false, action, started, .. }) => {
@@ -96,7 +96,7 @@ impl Rounds {
     }
 
     /// The event is in the journal. `repeats`: it is a duplicate of one that was there before.
-    pub fn submitted(&mut self, repeats: bool) {
+    pub(crate) fn submitted(&mut self, repeats: bool) {
         if let Phase::Running(round) = &mut self.phase {
             round.submitted = true;
             round.repeats = repeats;
@@ -104,7 +104,7 @@ impl Rounds {
     }
 
     /// The event is not in the journal: without a trigger the round is over, and a resolve is submitted again.
-    pub fn not_taken(&mut self, now: Now) {
+    pub(crate) fn not_taken(&mut self, now: Now) {
         let Phase::Running(round) = self.phase else {
             return;
         };
@@ -119,7 +119,7 @@ impl Rounds {
     }
 
     /// Nobody will tell how the event ends, for this reason. Returns the failure of the round.
-    pub fn lost(&mut self, why: &'static str, now: Now) -> Option<Failure> {
+    pub(crate) fn lost(&mut self, why: &'static str, now: Now) -> Option<Failure> {
         let Phase::Running(Round { action, .. }) = self.phase else {
             return None;
         };
@@ -128,7 +128,7 @@ impl Rounds {
     }
 
     /// The event has ended. Returns how long the round took, or why it failed; none if it goes on or proved nothing.
-    pub fn settled(&mut self, settlement: &Settlement, now: Now) -> Option<Result<Duration, Failure>> {
+    pub(crate) fn settled(&mut self, settlement: &Settlement, now: Now) -> Option<Result<Duration, Failure>> {
         let Phase::Running(round) = self.phase else {
             return None;
         };

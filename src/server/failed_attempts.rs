@@ -11,7 +11,7 @@ use crate::clock::Monotonic;
 
 /// The addresses that failed of late. Small: an entry for each, and no more than [`HOLDERS_MAX`].
 #[derive(Debug, Default)]
-pub struct FailedAttempts {
+pub(super) struct FailedAttempts {
     holders: HashMap<Holder, Failures>,
     /// Answers that are being delayed.
     delayed: usize,
@@ -19,7 +19,7 @@ pub struct FailedAttempts {
 
 /// The answer to an attempt that failed: at once, late, or with the end of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(super) enum Pace {
     AtOnce,
     /// Later; [`FailedAttempts::answered`] is told then.
     Delayed(Duration),
@@ -39,10 +39,10 @@ struct Failures {
 
 impl Pace {
     /// The labels of answers that are slowed.
-    pub const SLOWED: [&str; 2] = ["delayed", "connection_ended"];
+    pub(super) const SLOWED: [&str; 2] = ["delayed", "connection_ended"];
 
     /// The word for metrics and logs; none for an answer as any other.
-    pub fn label(self) -> Option<&'static str> {
+    pub(super) fn label(self) -> Option<&'static str> {
         match self {
             Pace::AtOnce => None,
             Pace::Delayed(_) => Some(Pace::SLOWED[0]),
@@ -53,7 +53,7 @@ impl Pace {
 
 impl FailedAttempts {
     /// One more attempt of `holder` failed.
-    pub fn fail(&mut self, holder: Holder, now: Monotonic) -> Pace {
+    pub(super) fn fail(&mut self, holder: Holder, now: Monotonic) -> Pace {
         self.make_room(now);
         let failures = self.holders.entry(holder).or_insert(Failures { owed: 0, at: now, delayed: 0 });
         *failures = Failures { owed: (failures.owed(now) + FORGOTTEN_MILLIS).min(OWED_MAX), at: now, ..*failures };
@@ -70,7 +70,7 @@ impl FailedAttempts {
     }
 
     /// A delayed answer was given, or nobody waits for it any more.
-    pub fn answered(&mut self, holder: Holder) {
+    pub(super) fn answered(&mut self, holder: Holder) {
         self.delayed = self.delayed.saturating_sub(1);
         if let Some(failures) = self.holders.get_mut(&holder) {
             failures.delayed = failures.delayed.saturating_sub(1);

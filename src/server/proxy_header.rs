@@ -108,7 +108,7 @@ const START_BYTES: usize = 16;
 
 /// Of addresses and extensions together. Of extensions real proxies send some hundred bytes; a client's certificate is the
 /// longest.
-pub const BLOCK_BYTES_MAX: usize = 4 * 1024;
+pub(super) const BLOCK_BYTES_MAX: usize = 4 * 1024;
 
 const UNSPECIFIED: u8 = 0;
 const INET: u8 = 1;

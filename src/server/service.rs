@@ -81,12 +81,12 @@ impl Peer {
 /// Marks an answer, as an extension of it, to a request that showed a credential which is not right: after some of them the
 /// server answers this address slowly.
 #[derive(Clone, Copy, Debug)]
-pub struct FailedAttempt;
+pub(crate) struct FailedAttempt;
 
 /// Marks an answer, as an extension of it, to a request of somebody who may ask, whatever became of it: its connection is of
 /// use, which those of strangers never are.
 #[derive(Clone, Copy, Debug)]
-pub struct Authenticated;
+pub(crate) struct Authenticated;
 
 impl From<Bytes> for AnswerBody {
     fn from(bytes: Bytes) -> AnswerBody {

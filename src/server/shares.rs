@@ -10,11 +10,11 @@ use std::time::Instant;
 
 /// Who holds a share: an IPv4 address, or the /64 of an IPv6 address, all of which one host commonly has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder(IpAddr);
+pub(crate) struct Holder(IpAddr);
 
 /// A connection's reason to stay, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claim {
+pub(super) enum Claim {
     /// The last that it was told is that it may not.
     Refused,
     /// It has asked for nothing, though it had the time.
@@ -33,20 +33,20 @@ pub enum Claim {
 
 /// A connection's claim to its place, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub(super) struct Standing {
     pub claim: Claim,
     pub since: Instant,
 }
 
 /// An open connection. Without a holder it is nobody's share.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub(super) struct Held {
     pub holder: Option<Holder>,
     pub standing: Standing,
 }
 
 impl Holder {
-    pub fn of(address: IpAddr) -> Holder {
+    pub(crate) fn of(address: IpAddr) -> Holder {
         let IpAddr::V6(address) = address.to_canonical() else {
             return Holder(address.to_canonical());
         };
@@ -68,7 +68,7 @@ impl Holder {
 /// flood; else whichever is older goes.
 ///
 /// Several at once, so that a flood does not search the whole table for each; but no holder falls below the next one.
-pub fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<usize> {
+pub(super) fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<usize> {
     let sizes = Sizes::of(held, newcomer, max);
     let own = sizes.of_holder(newcomer);
     let may = |size: usize, claim: Claim| match claim {
@@ -106,7 +106,7 @@ pub fn to_give_way(held: &[Held], newcomer: Option<Holder>, max: usize) -> Vec<u
 }
 
 /// Chooses the connection of `holder` that gives way to one more of its own, where it has as many as one address may.
-pub fn to_give_way_within(held: &[Held], holder: Holder) -> Option<usize> {
+pub(super) fn to_give_way_within(held: &[Held], holder: Holder) -> Option<usize> {
     let own = held.iter().enumerate().filter(|(_, held)| held.holder == Some(holder));
     let may = own.filter(|(_, held)| held.standing.claim <= Claim::Dribbling);
     may.min_by_key(|(_, held)| (held.standing.claim, held.standing.since)).map(|(at, _)| at)

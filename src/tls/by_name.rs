@@ -22,7 +22,7 @@ pub(super) struct ByName {
 
 /// A pair, by its place in the list, that never answers for a name, or at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeverChosen {
+pub(crate) struct NeverChosen {
     pub pair: usize,
     /// The name, and the pair before that answers for it; none: it has no name at all.
     pub taken: Option<(String, usize)>,
@@ -58,7 +58,7 @@ impl ResolvesServerCert for ByName {
 }
 
 /// Tells the pairs that do not answer for what their certificates are for.
-pub fn never_chosen(names: &[Vec<String>]) -> Vec<NeverChosen> {
+pub(crate) fn never_chosen(names: &[Vec<String>]) -> Vec<NeverChosen> {
     let mut owners: HashMap<&str, usize> = HashMap::new();
     let mut never = Vec::new();
     for (pair, names) in names.iter().enumerate() {

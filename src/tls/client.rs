@@ -39,7 +39,7 @@ impl Pair {
 
 /// The TLS of one client. Each connection uses the files' contents that are current when it begins.
 #[derive(Debug)]
-pub struct ClientTls {
+pub(crate) struct ClientTls {
     files: ClientFiles,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<RenewedClient>,
@@ -47,7 +47,7 @@ pub struct ClientTls {
 
 /// The contents of the files, in use or not yet.
 #[derive(Debug)]
-pub struct RenewedClient {
+pub(crate) struct RenewedClient {
     held: Held,
     config: Arc<ClientConfig>,
 }
@@ -60,37 +60,37 @@ struct Held {
 
 impl ClientTls {
     /// Reads the files.
-    pub fn load(files: ClientFiles, alpn: &[&[u8]]) -> Result<ClientTls, Error> {
+    pub(crate) fn load(files: ClientFiles, alpn: &[&[u8]]) -> Result<ClientTls, Error> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let current = ArcSwap::from_pointee(read(&files, &alpn)?);
         Ok(ClientTls { files, alpn, current })
     }
 
-    pub fn current(&self) -> Arc<ClientConfig> {
+    pub(crate) fn current(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.current.load().config)
     }
 
     /// The certificate that is shown, with its end; none if none is.
-    pub fn in_use(&self) -> Option<InUse> {
+    pub(crate) fn in_use(&self) -> Option<InUse> {
         let (pair, current) = (self.files.pair.as_ref()?, self.current.load());
         let expiry = Expiry::of_chain(current.held.chain.as_ref()?)?;
         Some(InUse { file: pair.certificate.clone(), is_client_ca: false, expiry })
     }
 
     /// The files that were named.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let ClientFiles { ca, pair, .. } = &self.files;
         ca.iter().chain(pair.iter().flat_map(Pair::files)).map(|path| path.as_path())
     }
 
     /// Reads the files again and changes nothing; none if they did not change.
-    pub fn read_again(&self) -> Result<Option<RenewedClient>, Error> {
+    pub(crate) fn read_again(&self) -> Result<Option<RenewedClient>, Error> {
         let renewed = read(&self.files, &self.alpn)?;
         Ok((renewed.held != self.current.load().held).then_some(renewed))
     }
 
     /// Uses the new contents for connections from now on.
-    pub fn exchange(&self, renewed: RenewedClient) {
+    pub(crate) fn exchange(&self, renewed: RenewedClient) {
         self.current.store(Arc::new(renewed));
     }
 }

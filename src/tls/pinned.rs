@@ -14,7 +14,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureSch
 use super::{Error, pem, provider};
 
 /// A client that trusts only the first certificate of the file, under any host name.
-pub fn pinned_client(certificate: &Path) -> Result<ClientConfig, Error> {
+pub(crate) fn pinned_client(certificate: &Path) -> Result<ClientConfig, Error> {
     let expected = pem::certificates(certificate)?.swap_remove(0);
     let provider = provider();
     let verifier = Pinned { expected, provider: Arc::clone(&provider) };

@@ -38,7 +38,7 @@ pub fn make_missing_pair(config: &Config, now: WallTime) -> Result<Option<Made>,
 ///
 /// That is a pair where neither file exists and none that a person put there was served before ([`Record`]), or another
 /// certificate, for the same key, in place of one that was made here with other names.
-pub fn make_pair(config: &Config, record: &Record, now: WallTime) -> Result<Option<Made>, Error> {
+pub(crate) fn make_pair(config: &Config, record: &Record, now: WallTime) -> Result<Option<Made>, Error> {
     record.refuse_where_another_was_served(config)?;
     let made = match make_missing_pair(config, now)? {
         Some(made) => made,
@@ -92,7 +92,7 @@ fn names(hostname: Option<String>, more: &[String]) -> Vec<String> {
 }
 
 /// Tells what a certificate can be for: an IP address, or a DNS name, which may begin with `*.`.
-pub fn is_certificate_name(name: &str) -> bool {
+pub(crate) fn is_certificate_name(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || is_dns_name(name.strip_prefix("*.").unwrap_or(name))
 }
 

@@ -8,7 +8,7 @@ use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReaderSeq, Tag, TagClass};
 use crate::credential::SubjectName;
 
 /// The subject alternative names (RFC 5280, 4.2.1.6) of a certificate that TLS verified; none if it can't be read.
-pub fn subject_names(certificate: &CertificateDer<'_>) -> Vec<SubjectName> {
+pub(crate) fn subject_names(certificate: &CertificateDer<'_>) -> Vec<SubjectName> {
     let names = yasna::parse_der(certificate, |reader| {
         reader.read_sequence(|certificate| {
             let names = certificate.next().read_sequence(|fields| {

@@ -12,7 +12,7 @@ use crate::clock::WallTime;
 
 /// The period in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub(super) struct Validity {
     pub not_before: WallTime,
     pub not_after: WallTime,
 }
@@ -69,13 +69,13 @@ fn dates(chain: &[CertificateDer<'_>]) -> impl Iterator<Item = Validity> {
 }
 
 /// The expiry of a chain that was found to be right at `now`: one in it that has expired was not needed.
-pub fn next_expiry(chain: &[CertificateDer<'_>], now: WallTime) -> Option<WallTime> {
+pub(crate) fn next_expiry(chain: &[CertificateDer<'_>], now: WallTime) -> Option<WallTime> {
     let dates = chain.iter().filter_map(|certificate| Validity::of(certificate)).map(|dates| dates.not_after);
     dates.filter(|not_after| *not_after > now).min()
 }
 
 /// Returns true if a certificate that expires at `at` should be replaced by now.
-pub fn expires_soon(at: WallTime, now: WallTime) -> bool {
+pub(crate) fn expires_soon(at: WallTime, now: WallTime) -> bool {
     at.since(now) < NOTICE
 }
 

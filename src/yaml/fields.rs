@@ -260,7 +260,7 @@ pub(crate) fn string(node: &Node, path: &str, findings: &mut Findings) -> Option
 }
 
 /// The path of a file or folder, from a node at `path`.
-pub fn file(node: &Node, path: &str, findings: &mut Findings) -> Option<PathBuf> {
+pub(crate) fn file(node: &Node, path: &str, findings: &mut Findings) -> Option<PathBuf> {
     let text = string(node, path, findings)?;
     if text.trim().is_empty() || text.contains('\0') {
         findings.error(node.place.clone(), path, "expected a path, found an empty text");

@@ -26,7 +26,7 @@ use crate::clock::{Monotonic, Now, WallTime};
 
 /// The state of the stand-in.
 #[derive(Debug)]
-pub struct Callgoose {
+pub(crate) struct Callgoose {
     filters: Filters,
     window: Duration,
     calls: u64,
@@ -40,7 +40,7 @@ pub struct Callgoose {
 
 /// One authenticated call.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// The raw body; empty if Callgoose does not read its content type.
     pub body: &'a [u8],
     pub from: Option<&'a str>,
@@ -48,7 +48,7 @@ pub struct Call<'a> {
 
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SandboxAnswer {
+pub(crate) struct SandboxAnswer {
     #[serde(skip)]
     pub status: StatusCode,
     pub id: String,
@@ -67,27 +67,27 @@ pub struct SandboxAnswer {
 
 /// A body that has no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
+pub(crate) enum Unread {
     /// Also where its type is one that Callgoose does not read.
     Empty,
     NotJson,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ResolvedPart {
+pub(crate) struct ResolvedPart {
     pub duplicate: bool,
     pub resolved: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct TriggeredPart {
+pub(crate) struct TriggeredPart {
     pub duplicate: bool,
     pub created: bool,
 }
 
 /// An incident as `GET /incidents` shows it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Incident {
+pub(crate) struct Incident {
     pub id: u64,
     #[serde(serialize_with = "text")]
     pub service: Arc<str>,
@@ -108,7 +108,7 @@ pub struct Incident {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum IncidentState {
+pub(crate) enum IncidentState {
     Open,
     Resolved,
 }
@@ -116,7 +116,7 @@ pub enum IncidentState {
 type CallHash = [u8; 32];
 
 impl Callgoose {
-    pub fn new(filters: Filters, window: Duration) -> Callgoose {
+    pub(crate) fn new(filters: Filters, window: Duration) -> Callgoose {
         Callgoose {
             filters,
             window,
@@ -129,12 +129,12 @@ impl Callgoose {
     }
 
     /// All remembered incidents, newest last.
-    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values()
     }
 
     /// Judges a call.
-    pub fn process(&mut self, call: Call<'_>, now: Now) -> SandboxAnswer {
+    pub(crate) fn process(&mut self, call: Call<'_>, now: Now) -> SandboxAnswer {
         self.calls += 1;
         let id = format!("call-{}", self.calls);
         let mut answer = SandboxAnswer {

@@ -7,7 +7,7 @@ use crate::callgoose::filters::{Closing, Opening};
 
 /// The effect of a call in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
+pub(crate) struct Effect {
     service: Arc<str>,
     /// The number of the trigger filter, counted from 1; none for the resolve filter.
     trigger_filter: Option<usize>,

@@ -11,7 +11,7 @@ use crate::clock::WallTime;
 
 /// A call that was answered.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     pub at: WallTime,
     pub status: StatusCode,
     effects: Vec<Effect>,

@@ -45,7 +45,7 @@ use restore::{Restored, holds_of, open_repaired, restore};
 use shortage::{REMOVAL_PAUSE, Shortage};
 use turning_away::TurningAway;
 
-pub use restore::restore_dedup;
+pub(crate) use restore::restore_dedup;
 
 /// The owner of deduplication and the journal. It has a thread of its own, because a sync blocks.
 #[derive(Debug)]

@@ -177,4 +177,4 @@ fn explain_replay(Replay { id, state, outcome }: Replay) -> String {
 }
 
 /// More holds than a person can keep track of.
-pub const HOLDS_MAX: usize = 1_000;
+pub(crate) const HOLDS_MAX: usize = 1_000;

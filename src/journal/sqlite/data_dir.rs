@@ -16,7 +16,7 @@ use super::readers::Readers;
 use super::{OpenError, sqlite_version};
 
 /// Creates the directory if it is missing, and makes it private if it is empty or ours.
-pub fn make_directory(directory: &Path) -> Result<(), OpenError> {
+pub(crate) fn make_directory(directory: &Path) -> Result<(), OpenError> {
     inspect(directory)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| OpenError {
         path: directory.to_owned(),
@@ -111,7 +111,7 @@ fn lock_patiently(file: &File) -> Result<(), TryLockError> {
 
 /// Tells whether a process holds the lock on the data directory. None if this user may not ask, or the file system does
 /// not lock.
-pub fn is_used(directory: &Path) -> Option<bool> {
+pub(crate) fn is_used(directory: &Path) -> Option<bool> {
     match File::open(directory.join(LOCK)) {
         // Shared, so that two who ask do not find each other; given back as the file is closed.
         Ok(file) => match file.try_lock_shared() {
@@ -126,7 +126,7 @@ pub fn is_used(directory: &Path) -> Option<bool> {
 
 /// Checks, without writing, if this user can use `directory` as the data directory. Returns a warning if it is usable
 /// but doubtful.
-pub fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
+pub(crate) fn inspect(directory: &Path) -> Result<Option<String>, OpenError> {
     let fail = |problem: String, remedy| Err(OpenError { path: directory.to_owned(), problem, remedy });
     sqlite_version::check(directory)?;
     let existing = directory.ancestors().find_map(|path| {

@@ -32,7 +32,7 @@ use examine::Examined;
 use fitting::{Extent, fitting};
 use intake::{Intake, Taken};
 
-pub use kept::ASIDE_KEPT;
+pub(crate) use kept::ASIDE_KEPT;
 pub(super) use kept::keep_newest;
 
 /// The repairs of damaged files.
@@ -104,7 +104,7 @@ pub fn repair(lock: &Lock, now: WallTime) -> Result<Repairs, OpenError> {
 }
 
 /// Marks the journal as damaged for the next start, which may not notice by itself.
-pub fn mark_damaged(directory: &Path) {
+pub(crate) fn mark_damaged(directory: &Path) {
     if let Err(error) = File::create(directory.join(MARK)) {
         tracing::error!(%error, "can't note that the journal is damaged");
     }

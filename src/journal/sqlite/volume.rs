@@ -17,7 +17,7 @@ use super::names::FILE;
 use crate::journal::Space;
 use crate::journal::space::{END_BYTES, SLACK, Split, UNKNOWN};
 
-pub use reserve::Reserve;
+pub(crate) use reserve::Reserve;
 
 /// The journal's view of its volume.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Volume {
 
 /// A volume too small for `journal.max_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSmall {
+pub(crate) struct TooSmall {
     /// The size of the volume.
     pub volume: u64,
     /// The most that the journal may need, with its log and the reserve.
@@ -39,7 +39,7 @@ pub struct TooSmall {
 
 /// A volume and the room that the journal needs on it, while the journal is not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlook {
+pub(crate) struct Outlook {
     /// The size of the volume.
     pub volume: u64,
     /// Free on the volume.
@@ -93,7 +93,7 @@ impl Volume {
 
 /// Warns if the volume of the journal is too small for `max_bytes`. Checks the directory, or its nearest existing
 /// parent.
-pub fn too_small(config: &Config) -> Option<TooSmall> {
+pub(crate) fn too_small(config: &Config) -> Option<TooSmall> {
     let (_, volume) = look(existing(&config.data_dir));
     if volume == UNKNOWN {
         return None;
@@ -109,7 +109,7 @@ pub fn too_small(config: &Config) -> Option<TooSmall> {
 
 /// The room for the journal on its volume, or on that of the nearest existing directory above. None if the file system
 /// does not tell.
-pub fn outlook(config: &Config) -> Option<Outlook> {
+pub(crate) fn outlook(config: &Config) -> Option<Outlook> {
     let (free, volume) = look(existing(&config.data_dir));
     if volume == UNKNOWN {
         return None;

@@ -186,7 +186,11 @@ pub(super) fn log_damaged(metrics: &Metrics, damaged: &[Damaged]) {
 }
 
 /// Restores deduplication from a journal that no relay uses.
-pub fn restore_dedup(reader: &journal::Reader, settings: dedup::Settings, now: Now) -> Result<Dedup, journal::Error> {
+pub(crate) fn restore_dedup(
+    reader: &journal::Reader,
+    settings: dedup::Settings,
+    now: Now,
+) -> Result<Dedup, journal::Error> {
     let mut dedup = Dedup::new(settings);
     reader.restore(|found| match found {
         Found::Event(event) => restore_key(&mut dedup, &event, now),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::clock::WallTime;
 
 /// The number of damaged journals, and of foreign files found in a journal's place, that are kept.
-pub const ASIDE_KEPT: usize = 3;
+pub(crate) const ASIDE_KEPT: usize = 3;
 
 /// Removes all but the newest ones.
 pub(in crate::journal::sqlite) fn keep_newest(directory: &Path, now: WallTime) {

@@ -10,15 +10,15 @@ use crate::journal::space::{SLACK, Split};
 
 /// The file in the data directory that reserves room.
 #[derive(Clone, Debug)]
-pub struct Reserve(PathBuf);
+pub(crate) struct Reserve(PathBuf);
 
 impl Reserve {
-    pub fn in_directory(directory: &Path) -> Reserve {
+    pub(crate) fn in_directory(directory: &Path) -> Reserve {
         Reserve(directory.join(RESERVE))
     }
 
     /// Deletes the reserve if there may be too little room to open the journal. Returns true if there was one.
-    pub fn make_way(directory: &Path, asked: Option<u64>) -> bool {
+    pub(crate) fn make_way(directory: &Path, asked: Option<u64>) -> bool {
         let (free, size) = look(directory);
         let reserve = Reserve::in_directory(directory);
         free < Split::of(asked, size).log_max() + SLACK && reserve.give_up_whole()
@@ -31,7 +31,7 @@ impl Reserve {
 
     /// Shrinks the reserve to the room needed to open the journal: another program that fills the disk must not prevent
     /// the next start. Returns true if it was larger.
-    pub fn give_up(&self) -> bool {
+    pub(crate) fn give_up(&self) -> bool {
         let mut options = OpenOptions::new();
         let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let file = options.write(true).custom_flags(no_link).open(&self.0);
