@@ -26,7 +26,7 @@ pub use shares::{Share, Shares};
 pub(crate) use space::Size;
 pub(crate) use space::Space;
 #[cfg(test)]
-pub use sqlite::Searched;
+pub(crate) use sqlite::Searched;
 pub(crate) use sqlite::{
     ASIDE_KEPT, Outlook, Reserve, TooSmall, inspect, is_used, make_directory, mark_damaged, outlook, too_small,
 };

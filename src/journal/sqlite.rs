@@ -90,7 +90,7 @@ pub(crate) use event_details::AttemptDetails;
 pub use event_details::Details;
 pub use event_list::Filter;
 #[cfg(test)]
-pub use event_list::Searched;
+pub(crate) use event_list::Searched;
 pub(crate) use event_list::{Order, Page, Summary, Texts};
 pub(crate) use marker::{FilesAtStart, Lack};
 pub(crate) use open_files::{FileStates, PutBackBy};
