@@ -18,6 +18,7 @@ mod commands;
 mod confinement;
 mod confirmations;
 mod connections;
+mod container;
 mod cookbook;
 mod defiance;
 mod delivery;
