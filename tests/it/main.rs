@@ -30,6 +30,7 @@ mod floods;
 mod following;
 mod framing;
 mod lenient;
+mod manifests;
 mod page;
 mod pages;
 mod presets;
