@@ -29,6 +29,7 @@ mod egress;
 mod floods;
 mod following;
 mod framing;
+mod front_proxies;
 mod lenient;
 mod manifests;
 mod page;
