@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::manifests::{environment, services};
 use crate::pages::root;
 use crate::support::PATIENCE;
 
@@ -326,6 +327,23 @@ fn the_configuration_for_kubernetes_runs_from_its_mounts_and_takes_another_token
     project(mounted.path(), "2", &secrets("the-second-token-of-all"));
     assert!(send(&mut container, volume.path(), "e2", "CRITICAL").contains("delivered, created"));
     assert_eq!(container.log().matches("gander takes events").count(), 1);
+    assert_eq!(container.terminate(), Some(0));
+}
+
+#[test]
+fn the_environment_of_compose_runs_in_the_image() {
+    let (image, volume) = (Image::get(), volume());
+    let relay = &services()["gander"];
+    // Both are in one container here.
+    let given = [("CALLGOOSE_URL", "http://127.0.0.1:8090/sqibs-api/v1/process")];
+    let variables = environment(relay, &given).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mounts = vec![(volume.path().to_owned(), "/var/lib/gander", "rw")];
+    let mut container = Container::start(image, &Run { mounts, variables });
+    let words: Vec<&str> =
+        relay["healthcheck"]["test"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(words[..2], ["CMD", "/usr/local/bin/gander"]);
+    assert!(container.gander(&words[2..]).0);
+    assert!(send(&mut container, volume.path(), "e1", "CRITICAL").contains("delivered, created"));
     assert_eq!(container.terminate(), Some(0));
 }
 

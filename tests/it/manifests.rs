@@ -325,13 +325,27 @@ fn gander_check_finds_nothing_in_the_configurations_of_the_pods() {
     }
 }
 
+#[test]
+fn the_example_of_a_sender_posts_to_its_sidecar_with_its_token() {
+    let (pod, sender) = (Pod::sidecar(), documents(&format!("{SIDECAR}/sender.yaml")));
+    let settings = sender[1]["data"]["alertmanager.yml"].as_str().unwrap();
+    let url = format!("http://{}/hooks/alertmanager", pod.configuration["listen"]["address"].as_str().unwrap());
+    assert!(settings.contains(&format!("url: {url}\n")), "{settings}");
+    let container = &sender[0]["spec"]["template"]["spec"]["containers"][0];
+    let token = named(&container["volumeMounts"], "token").unwrap()["mountPath"].as_str().unwrap();
+    assert!(settings.contains(&format!("credentials_file: {token}/token")), "{settings}");
+    let secret = named(&sender[0]["spec"]["template"]["spec"]["volumes"], "token").unwrap();
+    let read = &pod.configuration["sources"]["alertmanager"]["auth"][0]["bearer"]["file"];
+    assert!(read.as_str().unwrap().ends_with(secret["secret"]["items"][0]["key"].as_str().unwrap()), "{read}");
+}
+
 /// The services of compose.yaml.
-fn services() -> Value {
+pub fn services() -> Value {
     document(&format!("{COMPOSE}/compose.yaml"))["services"].clone()
 }
 
 /// The environment of a service, with what is given for its variables, else their defaults.
-fn environment(service: &Value, given: &[(&str, &str)]) -> Vec<(String, String)> {
+pub fn environment(service: &Value, given: &[(&str, &str)]) -> Vec<(String, String)> {
     let reference = Regex::new(r"\$\{(\w+)(?::([-?])([^}]*))?\}").unwrap();
     let variables = service["environment"].as_object().unwrap().iter();
     let filled = variables.map(|(name, value)| {
