@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::manifests::{environment, services};
+use crate::compose::{environment, services};
 use crate::pages::root;
 use crate::support::PATIENCE;
 

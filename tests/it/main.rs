@@ -15,6 +15,7 @@ mod cli;
 mod client_address;
 mod codes;
 mod commands;
+mod compose;
 mod confinement;
 mod confirmations;
 mod connections;
