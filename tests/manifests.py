@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import helm_python
 import yaml
@@ -86,6 +88,29 @@ def one(all_documents, kind, name="gander"):
     return found[0]
 
 
+def gander_check(name, rendered):
+    """The ConfigMap of a chart, as the relay finds it, with a file for each secret that it names."""
+    with tempfile.TemporaryDirectory() as directory:
+        at = pathlib.Path(directory)
+        for file, text in one(rendered, "ConfigMap")["data"].items():
+            for secret in re.findall(r"/run/secrets/[\w./-]+", text) if file == "gander.yaml" else []:
+                to = at / secret.lstrip("/")
+                to.parent.mkdir(parents=True, exist_ok=True)
+                to.write_text("a-token-of-sixteen-or-more")
+                to.chmod(0o440)
+            text = text.replace("/run/secrets", f"{at}/run/secrets").replace("/var/lib/gander", f"{at}/state")
+            (at / file).write_text(text)
+        if (at / "run/secrets/gander-tls").is_dir():
+            files = [at / "run/secrets/gander-tls" / file for file in ("tls.key", "tls.crt")]
+            pair = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "365", "-subj", "/CN=gander",
+                    "-addext", "subjectAltName=DNS:gander", "-keyout", files[0], "-out", files[1]]
+            subprocess.run(pair, check=True, capture_output=True)
+        told = subprocess.run([TOOLS.parent / "debug/gander", "check", "--config", at / "gander.yaml"],
+                              capture_output=True, text=True, env={})
+        assert told.returncode == 0 and "is fine" in told.stdout, told.stdout + told.stderr
+    print(f"{name}: gander check finds nothing")
+
+
 def same_as_the_overlay(rendered):
     """The chart, told to be what the overlay `edge` is, is that."""
     overlay = documents((TOOLS / "edge.yaml").read_text())
@@ -103,6 +128,52 @@ def same_as_the_overlay(rendered):
     configurations = [yaml.safe_load(one(each, "ConfigMap")["data"]["gander.yaml"]) for each in (rendered, overlay)]
     assert configurations[0] == configurations[1] | {"admin": configurations[0]["admin"]}, configurations
     print("the chart and the overlay say the same")
+
+
+def beside_a_sender():
+    """A chart of one's own with this one as a dependency gets the sidecar of the overlay into its pod."""
+    parent = TOOLS / "parent"
+    shutil.rmtree(parent, ignore_errors=True)
+    shutil.copytree(CHART, parent / "charts/gander")
+    (parent / "templates").mkdir()
+    (parent / "Chart.yaml").write_text("apiVersion: v2\nname: sender\nversion: 0.1.0\n")
+    overlay = documents((TOOLS / "sidecar.yaml").read_text())
+    sender = one(overlay, "StatefulSet", "alertmanager")
+    pod = sender["spec"]["template"]["spec"]
+    theirs = {"initContainers": pod.pop("initContainers"),
+              "volumes": [each for each in pod["volumes"] if each["name"].startswith("gander-")]}
+    pod["volumes"] = [each for each in pod["volumes"] if each not in theirs["volumes"]]
+    pod["initContainers"], pod["volumes"] = "SIDECAR", pod["volumes"] + ["VOLUMES"]
+    text = yaml.safe_dump(sender)
+    text = text.replace("initContainers: SIDECAR", "initContainers: {{ include \"gander.sidecar\" .Subcharts.gander | nindent 6 }}")
+    text = text.replace("      - VOLUMES", "      {{- include \"gander.sidecar.volumes\" .Subcharts.gander | nindent 6 }}")
+    (parent / "templates/sender.yaml").write_text(text)
+    configuration = yaml.safe_load(one(overlay, "ConfigMap")["data"]["gander.yaml"])
+    values = {"gander": {"mode": "sidecar", "image": {"repository": "registry.example/gander"},
+                         "persistence": {"size": "2Gi"}, "monitoring": {"enabled": True},
+                         "config": {"sources": configuration["sources"] | {"servicepilot": None},
+                                    "journal": configuration["journal"]},
+                         "rules": {"alertmanager.yaml": pathlib.Path("config/rules/alertmanager.yaml").read_text()}}}
+    with helm_python.Chart.load(str(parent)) as chart:
+        files = chart.render(values, name="gander", namespace="alerting")
+    text = "\n---\n".join(text for path, text in sorted(files.items()) if path.endswith(".yaml"))
+    validate("chart-sidecar", text)
+    rendered = documents(text)
+    kinds = sorted(each["kind"] for each in rendered)
+    assert kinds == ["ConfigMap", "PersistentVolumeClaim", "PrometheusRule", "StatefulSet"], kinds
+    pod = one(rendered, "StatefulSet", "alertmanager")["spec"]["template"]["spec"]
+    assert pod["initContainers"][0].pop("imagePullPolicy") == "IfNotPresent"
+    assert pod["initContainers"] == theirs["initContainers"], (pod["initContainers"], theirs["initContainers"])
+    assert [each for each in pod["volumes"] if each["name"].startswith("gander-")] == theirs["volumes"], pod["volumes"]
+    assert one(rendered, "PersistentVolumeClaim", "gander-data")["spec"] == one(
+        overlay, "PersistentVolumeClaim", "gander-data")["spec"]
+    # `off` is no text to the reader of YAML here, and is one to Gander.
+    made = yaml.safe_load(one(rendered, "ConfigMap")["data"]["gander.yaml"])
+    assert made["listen"] == {"address": "127.0.0.1:8443", "tls": "off"}, made["listen"]
+    del made["admin"]["hosts"], made["listen"], configuration["listen"]
+    assert made == configuration, (made, configuration)
+    gander_check("chart-sidecar", rendered)
+    print("the chart beside a sender and the overlay say the same")
 
 
 def compose():
@@ -128,7 +199,11 @@ def main():
     configuration = yaml.safe_load(one(everything, "ConfigMap")["data"]["gander.yaml"])
     assert configuration["upstream"]["timeout"] == "5s" and configuration["upstream"]["url"], "it is merged"
     assert one(everything, "ConfigMap")["data"]["servicepilot.yaml"] == "version: 1\n"
-    same_as_the_overlay(render("chart-edge", EDGE_VALUES))
+    edge = render("chart-edge", EDGE_VALUES)
+    same_as_the_overlay(edge)
+    gander_check("chart-defaults", defaults)
+    gander_check("chart-edge", edge)
+    beside_a_sender()
     for values in REFUSED_VALUES:
         with helm_python.Chart.load(CHART) as chart:
             try:

@@ -14,7 +14,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{- /* gander.yaml: what the other values decide, and over it `config`. */ -}}
+{{- /* gander.yaml: what the other values decide, and over it `config`. A sidecar listens on loopback alone, without TLS. */ -}}
 {{- define "gander.config" -}}
 {{- $tls := dict "certificate" "/var/lib/gander/certs/server.pem" "private_key" "/var/lib/gander/certs/server.key" -}}
 {{- if .Values.tlsSecretName -}}
@@ -29,5 +29,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.proxy.url -}}
 {{- $_ := set $made "upstream" (dict "proxy" .) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $made (deepCopy .Values.config)) -}}
+{{- $all := mergeOverwrite $made (deepCopy .Values.config) -}}
+{{- if eq .Values.mode "sidecar" -}}
+{{- $_ := set $all "listen" (dict "address" "127.0.0.1:8443" "tls" "off") -}}
+{{- end -}}
+{{- toYaml $all -}}
 {{- end -}}
