@@ -298,13 +298,16 @@ fn the_image_runs_as_nobody_on_a_read_only_root_and_ends_in_order() {
 }
 
 #[test]
-fn the_configuration_for_kubernetes_runs_from_its_mounts_and_takes_another_token_without_a_restart() {
+fn the_configuration_for_kubernetes_runs_from_its_mounts_and_what_changes_there_needs_no_restart() {
     let (image, volume) = (Image::get(), volume());
     let base = root().join("config/deploy/kubernetes/base");
     let read = |name: &'static str| (name, fs::read_to_string(base.join(name)).unwrap());
     let configuration = projected(&["gander.yaml", "servicepilot.yaml", "callgoose-filters.yaml"].map(read));
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned(), "gander-0".to_owned()]).unwrap();
-    let tls = projected(&[("tls.crt", pair.cert.pem()), ("tls.key", pair.signing_key.serialize_pem())]);
+    let pair = || {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned(), "gander-0".to_owned()]).unwrap();
+        [("tls.crt", pair.cert.pem()), ("tls.key", pair.signing_key.serialize_pem())]
+    };
+    let tls = projected(&pair());
     let secrets = |sender: &str| {
         [("callgoose-token", TOKEN), ("servicepilot-token", sender), ("admin-token", TOKEN)]
             .map(|(name, value)| (name, value.to_owned()))
@@ -323,9 +326,17 @@ fn the_configuration_for_kubernetes_runs_from_its_mounts_and_takes_another_token
     assert!(send(&mut container, volume.path(), "e1", "CRITICAL").contains("delivered, created"));
     let (fine, said) = container.gander(&["check"]);
     assert!(fine, "{said}");
-    // `gander send` reads the new token at once; the relay is not restarted and has to know it too.
+    // `gander send` reads the new token, and the new certificate, at once; the relay is not restarted and has to have
+    // them, too.
     project(mounted.path(), "2", &secrets("the-second-token-of-all"));
     assert!(send(&mut container, volume.path(), "e2", "CRITICAL").contains("delivered, created"));
+    project(tls.path(), "2", &pair());
+    assert!(send(&mut container, volume.path(), "e3", "CRITICAL").contains("delivered, created"));
+    let (name, rules) = read("servicepilot.yaml");
+    let rules = rules.replace("[CRITICAL, ALARM, PROBLEM]", "[CRITICAL, ALARM, PROBLEM, DOWN]");
+    let others = ["gander.yaml", "callgoose-filters.yaml"].map(read);
+    project(configuration.path(), "2", &[&[(name, rules)], &others[..]].concat());
+    assert!(send(&mut container, volume.path(), "e4", "DOWN").contains("delivered, created"));
     assert_eq!(container.log().matches("gander takes events").count(), 1);
     assert_eq!(container.terminate(), Some(0));
 }
