@@ -83,7 +83,7 @@ pub enum Error {
 /// A doubtful but usable certificate or key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// Group or others may read the private key.
+    /// Every user of the machine may read the private key.
     KeyExposed {
         file: PathBuf,
         mode: u32,
@@ -246,7 +246,7 @@ impl Warning {
     pub fn problem(&self) -> String {
         match self {
             Warning::KeyExposed { file, mode } => {
-                format!("the private key {} may be read by others than its owner (mode {mode:04o})", file.display())
+                format!("every user of this machine may read the private key {} (mode {mode:04o})", file.display())
             }
             Warning::NotYetValid { file, from } => {
                 format!("the certificate {} is not valid before {}", file.display(), from.rfc3339())

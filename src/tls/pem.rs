@@ -42,10 +42,11 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> 
     }
 }
 
-/// Warns of a key that group or others may read: whoever reads it can impersonate this server.
+/// Warns of a key that every user of the machine may read: whoever reads it can impersonate this server. A group may:
+/// platforms mount keys so.
 pub(super) fn exposed_key(file: &Path) -> Option<Warning> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| Warning::KeyExposed { file: file.to_owned(), mode })
+    (mode & 0o007 != 0).then(|| Warning::KeyExposed { file: file.to_owned(), mode })
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {

@@ -25,7 +25,7 @@ use crate::upstream::{Reply, Upstream};
 const SENDER: [u8; 4] = [203, 0, 113, 7];
 
 /// A listener that trusts these, and a source that lets in [`SENDER`] alone.
-fn setup(trusted: &[&str], proxy_protocol: bool) -> Setup {
+pub fn setup(trusted: &[&str], proxy_protocol: bool) -> Setup {
     let mut setup = Setup::new();
     let trusted_proxies = trusted.iter().map(|network| network.parse().unwrap()).collect();
     setup.listen.addresses = Addresses { trusted_proxies, proxy_protocol };
@@ -33,7 +33,7 @@ fn setup(trusted: &[&str], proxy_protocol: bool) -> Setup {
     setup
 }
 
-fn alert() -> String {
+pub fn alert() -> String {
     json!({"id": "k1", "state": "INFO"}).to_string()
 }
 
@@ -44,7 +44,7 @@ fn header(source: [u8; 4], extensions: &[u8]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..], &addresses, extensions].concat()
 }
 
-fn tls(certificate: &Path) -> TlsConnector {
+pub fn tls(certificate: &Path) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -56,7 +56,7 @@ fn tls(certificate: &Path) -> TlsConnector {
 }
 
 /// Sends an alert over TLS on a connection that began with something; returns the status of its answer.
-async fn status_over(edge: &Edge, stream: TcpStream) -> u16 {
+pub async fn status_over(edge: &Edge, stream: TcpStream) -> u16 {
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = tls(&edge.ca()).connect(name, stream).await.unwrap();
     stream.write_all(sized_request("", &alert()).as_bytes()).await.unwrap();
@@ -375,21 +375,32 @@ async fn the_log_tells_what_is_wrong_with_a_header_and_who_sends_behind_a_right_
 }
 
 /// A proxy of its own process, ended with the test.
-struct RealProxy {
+pub struct RealProxy {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl RealProxy {
     /// Starts a program that reads its settings from a file, which name the port that it listens on.
-    async fn start(edge: &Edge, program: &[&str], settings: impl Fn(u16) -> String) -> RealProxy {
+    pub async fn start(edge: &Edge, program: &[&str], settings: impl Fn(u16) -> String) -> RealProxy {
+        RealProxy::start_with(edge, program, "", "proxy.conf", settings).await
+    }
+
+    /// The same for a program that wants a word before the path of the file, and a name of its own for that.
+    pub async fn start_with(
+        edge: &Edge,
+        program: &[&str],
+        word: &str,
+        name: &str,
+        settings: impl Fn(u16) -> String,
+    ) -> RealProxy {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = socket.local_addr().unwrap().port();
         drop(socket);
-        let file = edge.directory.path().join("proxy.conf");
+        let file = edge.directory.path().join(name);
         std::fs::write(&file, settings(port)).unwrap();
         let mut command = Command::new(program[0]);
-        let child = command.args(&program[1..]).arg(&file).stdout(Stdio::null()).spawn();
+        let child = command.args(&program[1..]).arg(format!("{word}{}", file.display())).stdout(Stdio::null()).spawn();
         let mut proxy = RealProxy { child: child.unwrap_or_else(|_| panic!("{} is installed", program[0])), port };
         let listens = async {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
@@ -402,7 +413,7 @@ impl RealProxy {
     }
 
     /// A connection that comes from this address.
-    async fn connect(&self, from: &str) -> TcpStream {
+    pub async fn connect(&self, from: &str) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
         socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await.unwrap()
@@ -482,7 +493,7 @@ async fn haproxy_tells_who_sends_by_forwardfor_whatever_the_sender_writes_there(
 }
 
 /// A relay that speaks plain HTTP with the proxies on 127.0.0.1, and lets in 127.0.0.9.
-fn plain_behind_a_proxy() -> Setup {
+pub fn plain_behind_a_proxy() -> Setup {
     let mut setup = setup(&["127.0.0.1/32"], false);
     setup.listen.tls = None;
     setup.source().allow_from = vec!["127.0.0.9/32".parse().unwrap()];
@@ -490,7 +501,7 @@ fn plain_behind_a_proxy() -> Setup {
 }
 
 /// From where a sender connects, the headers that it writes, and the status of its answer.
-const SENT_THROUGH_A_PROXY: [(&str, &str, u16); 5] = [
+pub const SENT_THROUGH_A_PROXY: [(&str, &str, u16); 5] = [
     ("127.0.0.9", "", 200),
     ("127.0.0.8", "", 403),
     ("127.0.0.8", "X-Forwarded-For: 127.0.0.9\r\n", 403),

@@ -16,7 +16,7 @@ const LANGUAGE: &str = "config/rules/LANGUAGE.md";
 const MONITORING: &str = "config/MONITORING.md";
 const OPERATING: &str = "config/OPERATING.md";
 const PROMETHEUS: &str = "config/deploy/prometheus/README.md";
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 16] = [
     README,
     MONITORING,
     OPERATING,
@@ -25,6 +25,12 @@ const PAGES: [&str; 10] = [
     "config/rules/SENDERS.md",
     PROMETHEUS,
     "config/deploy/SECURITY.md",
+    "config/deploy/SIZING.md",
+    "config/deploy/TROUBLE.md",
+    "config/deploy/compose/README.md",
+    "config/deploy/container/README.md",
+    "config/deploy/kubernetes/README.md",
+    "config/deploy/proxies/README.md",
     "config/deploy/systemd/README.md",
     "tests/README.md",
 ];
