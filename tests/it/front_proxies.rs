@@ -139,7 +139,6 @@ async fn traefik(edge: &Edge, routes: &str, changes: &[(&str, &str)], certificat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs traefik on the PATH"]
 async fn traefik_as_shipped_for_http_tells_who_sends() {
     let edge = plain_behind_a_proxy().start().await;
     let (certificate, key) = pair(&edge);
@@ -152,7 +151,6 @@ async fn traefik_as_shipped_for_http_tells_who_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs traefik on the PATH"]
 async fn traefik_as_shipped_for_tcp_tells_who_sends() {
     let edge = behind_the_proxy_protocol().await;
     let proxy = traefik(&edge, "traefik-tcp.yaml", &[], &edge.ca()).await;
