@@ -8,6 +8,7 @@
 mod availability;
 mod command;
 mod confirmation;
+mod earlier;
 mod receipt;
 mod thread;
 mod write_progress;
@@ -33,6 +34,7 @@ use crate::trace_context::TraceContext;
 pub use availability::{Health, Remark, TurnedAway, Unavailable};
 pub use command::{Command, Commanded, Declined, HOLDS_MAX, HoldChange};
 pub use confirmation::{Confirmation, Confirmed};
+pub use earlier::Earlier;
 pub use receipt::{Receipt, Recorded};
 pub use thread::{RecorderParts, RecorderThread, restore_dedup};
 use write_progress::WriteProgress;
@@ -56,6 +58,8 @@ pub struct Submission {
     pub entries: Vec<Entry>,
     /// The receipts carry a [`PendingSettlement`].
     pub wait_for_settlement: bool,
+    /// What an earlier copy of the same message became; empty where there was none.
+    pub earlier: Arc<[Earlier]>,
 }
 
 /// An event or a refused payload to record.

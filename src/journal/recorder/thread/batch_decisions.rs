@@ -10,9 +10,7 @@ use crate::clock::{Now, WallTime};
 use crate::event::{
     Action, Draft, EventId, HoldRecord, KeyId, Outgoing, Queued, Settlement, SourceNames, State, Superseded, Violation,
 };
-use crate::journal::dedup::{
-    AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, DuplicateReason, Effect, Occurrences, Preview,
-};
+use crate::journal::dedup::{AcceptReason, Arrival, Dedup, DedupDecision, DedupResult, Effect, Occurrences, Preview};
 use crate::journal::recorder::{
     Accepted, Command, Commanded, Confirmed, Declined, Entry, Expected, HoldChange, Message, PendingSettlement,
     Receipt, Settle, Submission, Unavailable,
@@ -20,6 +18,7 @@ use crate::journal::recorder::{
 use crate::journal::{self, Batch, CommandTarget, Fit, NewCommand, NewEvent, NewRefusal, Raw, Space, Stored};
 use crate::trace_context::TraceContext;
 
+use super::super::earlier::stands;
 use super::shortage::shortened;
 
 /// The reply to one message, owed once the batch is on disk.
@@ -201,6 +200,7 @@ impl BatchDecisions<'_> {
         submission.entries.iter().all(|entry| match entry {
             Entry::Event { key, draft } => {
                 matches!(self.dedup.decide(arrival(*key, draft), self.now), DedupDecision::Duplicate { .. })
+                    || matches!(self.standing(submission, *key, draft), Ok(Some(_)))
             }
             Entry::Refused { .. } => true,
         })
@@ -219,6 +219,12 @@ impl BatchDecisions<'_> {
             Origin::Sender => (None, false),
             Origin::Refused { payload, force } => (Some(payload.id), force),
         };
+        if !force
+            && let DedupDecision::Take(_) = self.dedup.decide(arrival, self.now)
+            && let Some(of) = self.standing(submission, key, draft)?
+        {
+            return self.duplicate(submission, draft, of, SAME_MESSAGE);
+        }
         let open = draft.action == Action::Trigger && self.dedup.is_open(key);
         let follows = self.dedup.last(key);
         let (batch, acknowledged_at) = (&mut self.batch, self.now.wall);
@@ -245,7 +251,7 @@ impl BatchDecisions<'_> {
         };
         let (id, reason) = match self.dedup.admit(arrival, self.now, force, append)? {
             DedupResult::Taken { id, reason } => (id, reason),
-            DedupResult::Duplicate { of, why } => return self.duplicate(submission, draft, of, why),
+            DedupResult::Duplicate { of, why } => return self.duplicate(submission, draft, of, why.as_str()),
         };
         raw_in.get_or_insert(id);
         self.wrote = true;
@@ -265,20 +271,25 @@ impl BatchDecisions<'_> {
         Ok(Receipt { id, duplicate: false, pending_settlement: self.pending_settlement(submission, id)? })
     }
 
+    /// The event that an earlier copy of the same message became, where that leaves nothing to do. One that came to
+    /// nothing does not keep its message out: deduplication decides about it as about any other.
+    fn standing(&self, submission: &Submission, key: KeyId, draft: &Draft) -> Result<Option<EventId>, journal::Error> {
+        for one in submission.earlier.iter().filter(|one| one.key == key && one.action == draft.action) {
+            if stands(self.batch.settlement(one.event)?.as_ref()) {
+                return Ok(Some(one.event));
+            }
+        }
+        Ok(None)
+    }
+
     fn duplicate(
         &mut self,
         submission: &Submission,
         draft: &Draft,
         of: EventId,
-        why: DuplicateReason,
+        why: &'static str,
     ) -> Result<Receipt, journal::Error> {
-        tracing::debug!(
-            source = &*submission.source,
-            incident_key = draft.incident_key,
-            of = of.0,
-            why = why.as_str(),
-            "duplicate"
-        );
+        tracing::debug!(source = &*submission.source, incident_key = draft.incident_key, of = of.0, why, "duplicate");
         *self.duplicates.entry(of).or_default() += 1;
         Ok(Receipt { id: of, duplicate: true, pending_settlement: self.pending_settlement(submission, of)? })
     }
@@ -381,6 +392,8 @@ pub(super) fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {
     Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() }
 }
 
+/// Why an event is a duplicate that deduplication would have taken.
+const SAME_MESSAGE: &str = "same_message";
 /// The size of a violation as JSON, about.
 const VIOLATION_BYTES: usize = 256;
 
