@@ -283,9 +283,9 @@ impl Shared {
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
         let mut payload = admitted.check_body(body, reading, self.clock.now().monotonic)?;
         let message = payload.message();
-        if let Some(first) = message.and_then(|message| source.seen.first(message, self.clock.now().monotonic)) {
+        let earlier = message.and_then(|message| source.seen.earlier(message, self.clock.now().monotonic));
+        if earlier.is_some() {
             self.log.repeated(&source.name, about);
-            return Ok(response::repeated(first));
         }
         if coding == Ok(Coding::Gzip) {
             payload.unpack(self.limits.bytes_max)?;
@@ -305,20 +305,22 @@ impl Shared {
         let preferred = preference::wait_seconds(&head.headers);
         let wait = wait(source, preferred);
         let Elements { entries, ignored, batch } = Elements::of(&source.name, decision);
-        let recorded = self.record(submission(source, &payload, about, entries, wait.is_some())).await?;
+        let mut submission = submission(source, &payload, about, entries, wait.is_some());
+        submission.earlier = earlier.unwrap_or_default();
+        let recorded = self.record(submission).await?;
+        let became = elements::became(&recorded);
         self.metrics.acknowledged(about.started.elapsed());
 
         let replies = elements::replies(ignored, recorded);
         let events: Vec<_> = replies.iter().map(|(reply, _)| reply.id()).collect();
-        let first = events.iter().copied().flatten().next();
         // The payload is given up here: its memory is free while the sender waits for the upstream.
         self.shadow.decide_again(&source.name, payload, rules, about.received_at, events);
         let replies = self.wait_for_upstream(replies, wait).await;
         self.log.recorded(&replies, &source.name, about);
         let response = response::recorded(&replies, batch, preferred.and(wait), &about.id);
         // One that became no event is decided again: the rules may be others then.
-        if let (Some(message), Some(_), true) = (message, first, response.status().is_success()) {
-            source.seen.remember(message, first, self.clock.now().monotonic);
+        if let (Some(message), false, true) = (message, became.is_empty(), response.status().is_success()) {
+            source.seen.remember(message, became, self.clock.now().monotonic);
         }
         Ok(response)
     }
@@ -463,5 +465,6 @@ fn submission(
         charset: payload.reading().charset.label(),
         entries,
         wait_for_settlement,
+        earlier: Arc::default(),
     }
 }

@@ -148,6 +148,7 @@ mod tests {
         metrics.event_ignored(&source);
         metrics.template_failed(&source);
         metrics.handshake_answered(&source);
+        metrics.message_repeated(&source);
         metrics.payload_repaired(&source, Repair::ALL.into_iter().collect());
         metrics.event_marked_stale(&source);
         metrics.source_uses(&source, 1, 1);

@@ -36,9 +36,9 @@ impl Shared {
         let reading = Reading::new(Charset::declared(&head.headers), source.accept);
         let mut payload = admitted.check_body(body, reading, self.clock.now().monotonic)?;
         let message = payload.message();
-        if message.is_some_and(|message| source.seen.first(message, self.clock.now().monotonic).is_some()) {
+        if message.is_some_and(|message| source.seen.earlier(message, self.clock.now().monotonic).is_some()) {
             self.log.repeated(&source.name, about);
-            return Ok(response::repeated(None));
+            return Ok(response::repeated());
         }
         if coding == Ok(Coding::Gzip) {
             payload.unpack(self.limits.bytes_max)?;
@@ -60,7 +60,7 @@ impl Shared {
         self.metrics.acknowledged(about.started.elapsed());
         // One that was about nothing known is related anew when it comes again.
         if let Some(message) = message.filter(|_| confirmed.event.is_some()) {
-            source.seen.remember(message, None, self.clock.now().monotonic);
+            source.seen.remember(message, Arc::default(), self.clock.now().monotonic);
         }
         let relation = Relation::of(&told, confirmed.event);
         self.log.confirmed(confirmed, &told, relation, &source.name, about);

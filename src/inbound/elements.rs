@@ -6,7 +6,7 @@ use super::refusal::UNPROCESSABLE;
 use super::response::{EventReply, Reply};
 use crate::event::{Draft, KeyId};
 use crate::journal::recorder::{PendingSettlement, Recorded};
-use crate::journal::request::Entry;
+use crate::journal::request::{Earlier, Entry};
 use crate::rules::{Decision, Element};
 
 /// The elements of a decision: what there is to record, and what there is not.
@@ -46,6 +46,15 @@ impl Elements {
         }
         Elements { entries, ignored, batch: decision.batch && !unsplit }
     }
+}
+
+/// The events that a message became, each new or known before.
+pub(super) fn became(recorded: &[Recorded]) -> Arc<[Earlier]> {
+    let event = |Recorded { entry, receipt }: &Recorded| match entry {
+        Entry::Event { key, draft } => Some(Earlier { key: *key, action: draft.action, event: receipt.id() }),
+        Entry::Refused { .. } => None,
+    };
+    recorded.iter().filter_map(event).collect()
 }
 
 /// The reply to every element, in the order of the payload, with the settlement that its sender may wait for.

@@ -74,6 +74,7 @@ impl Ingest {
             charset: reading.charset.label(),
             entries,
             wait_for_settlement: false,
+            earlier: Arc::default(),
         };
         match shared.recorder.replace(of, submission, force, origin).await {
             Ok(recorded) => {

@@ -56,6 +56,7 @@ impl RequestLog {
     ) {
         self.metrics.show_refusals(None, Refusal::labels_without_source());
         for source in confirmations {
+            self.metrics.show_messages_repeated(source);
             self.metrics.show_refusals(Some(source), Refusal::labels_of_source());
         }
         for source in sources {
@@ -137,10 +138,11 @@ impl RequestLog {
 
     /// A message came again that was acknowledged before: its sender did not get the answer, or somebody replays it.
     pub(super) fn repeated(&self, source: &Arc<str>, about: &RequestMetadata) {
+        self.metrics.message_repeated(source);
         if let Some(suppressed) = self.permit(&self.taken) {
             let (request_id, sender_request_id, source) = (&about.id, about.sender_id.as_deref(), &**source);
             let trace_id = about.trace.id();
-            info!(%request_id, sender_request_id, %trace_id, source, suppressed, "answered a message that was taken before");
+            info!(%request_id, sender_request_id, %trace_id, source, suppressed, "a message that was taken before came again");
         }
     }
 

@@ -142,9 +142,9 @@ pub(super) fn confirmed(confirmed: Confirmed, told: &Told, relation: Relation) -
     response
 }
 
-/// The response to a message that was acknowledged before: a copy of its first event, if it had one.
-pub(super) fn repeated(first: Option<EventId>) -> Response<Bytes> {
-    let mut response = Response::new(to_json(&ReplyJson { status: DUPLICATE, of: first, ..ReplyJson::default() }));
+/// The response to a confirmation that was acknowledged before.
+pub(super) fn repeated() -> Response<Bytes> {
+    let mut response = Response::new(to_json(&ReplyJson { status: DUPLICATE, ..ReplyJson::default() }));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }

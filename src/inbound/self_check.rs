@@ -53,6 +53,7 @@ impl Ingest {
             charset: None,
             entries: vec![Entry::Event { key: KeyId::new(source, &draft.incident_key), draft }],
             wait_for_settlement: true,
+            earlier: Arc::default(),
         };
         let not_taken = |unavailable: Unavailable| Failure::Journal { action, why: unavailable.as_str() };
         let recorded = shared.recorder.record(submission).await.map_err(not_taken)?;

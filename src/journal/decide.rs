@@ -15,11 +15,11 @@ use crate::clock::Now;
 use crate::event::{
     Action, Draft, EventId, KeyId, Outgoing, Queued, Reason, Settlement, SourceNames, State, Superseded, Violation,
 };
-use crate::journal::dedup::{AcceptReason, Arrival, DedupDecision, DuplicateReason, Effect, Preview};
+use crate::journal::dedup::{AcceptReason, Arrival, DedupDecision, Effect, Preview};
 use crate::journal::fact::{Fact, NewConfirmation, NewEvent, NewRefusal, Raw};
 use crate::journal::known::{Known, Stored};
 use crate::journal::request::{
-    AttemptRecord, Commanded, Confirmation, Confirmed, Declined, Entry, Expected, HoldChange, Request, Settle,
+    AttemptRecord, Commanded, Confirmation, Confirmed, Declined, Earlier, Entry, Expected, HoldChange, Request, Settle,
     ShadowDifferences, StoredRetry, Submission, Unavailable,
 };
 use crate::journal::space::footprint;
@@ -248,7 +248,7 @@ impl<'a> Decisions<'_, 'a> {
         submission.entries.iter().all(|entry| match entry {
             Entry::Event { key, draft } => {
                 let decision = self.state.dedup.decide(arrival(*key, draft), self.context.now);
-                matches!(decision, DedupDecision::Duplicate { .. })
+                matches!(decision, DedupDecision::Duplicate { .. }) || self.standing(submission, *key, draft).is_some()
             }
             Entry::Refused { .. } => true,
         })
@@ -269,9 +269,12 @@ impl<'a> Decisions<'_, 'a> {
             Origin::Refused { payload, force } => (Some(payload.id), force),
         };
         let reason = match self.state.dedup.decide(arrival, now) {
-            DedupDecision::Take(reason) => reason,
+            DedupDecision::Take(reason) => match self.standing(submission, key, draft) {
+                Some(of) if !force => return self.duplicate(submission, draft, of, SAME_MESSAGE),
+                _ => reason,
+            },
             DedupDecision::Duplicate { .. } if force => AcceptReason::Replay,
-            DedupDecision::Duplicate { of, why } => return self.duplicate(submission, draft, of, why),
+            DedupDecision::Duplicate { of, why } => return self.duplicate(submission, draft, of, why.as_str()),
         };
         let event = NewEvent {
             source: &submission.source,
@@ -320,14 +323,18 @@ impl<'a> Decisions<'_, 'a> {
         self.decided.accepted.push(Accepted { event: queued, outgoing: Some(outgoing) });
     }
 
-    fn duplicate(&mut self, submission: &Submission, draft: &Draft, of: EventId, why: DuplicateReason) -> EntryNumber {
-        tracing::debug!(
-            source = &*submission.source,
-            incident_key = draft.incident_key,
-            of = of.0,
-            why = why.as_str(),
-            "duplicate"
-        );
+    /// The event that an earlier copy of the same message became, where that leaves nothing to do. One that came to
+    /// nothing does not keep its message out: deduplication decides about it as about any other.
+    fn standing(&self, submission: &Submission, key: KeyId, draft: &Draft) -> Option<EventId> {
+        let is_same = |one: &&Earlier| one.key == key && one.action == draft.action;
+        let ended_now = |event| self.let_go.get(&key).is_some_and(|let_go| let_go.last == event);
+        let stands = |event: &EventId| self.known.standing.contains(event) && !ended_now(*event);
+        submission.earlier.iter().filter(is_same).map(|one| one.event).find(stands)
+    }
+
+    fn duplicate(&mut self, submission: &Submission, draft: &Draft, of: EventId, why: &'static str) -> EntryNumber {
+        let source = &*submission.source;
+        tracing::debug!(source, incident_key = draft.incident_key, of = of.0, why, "duplicate");
         *self.state.repeated.entry(of).or_default() += 1;
         EntryNumber { id: of, duplicate: true }
     }
@@ -461,6 +468,8 @@ fn arrival(key: KeyId, draft: &Draft) -> Arrival<'_> {
     Arrival { key, action: draft.action, update: draft.update, occurrence: draft.occurrence.as_ref() }
 }
 
+/// Why an event is a duplicate that deduplication would have taken.
+const SAME_MESSAGE: &str = "same_message";
 /// The size of a violation as JSON, about.
 const VIOLATION_BYTES: usize = 256;
 /// Of a confirmation the journal keeps the body so far: more than a webhook about one incident has.

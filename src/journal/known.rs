@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, KeyId, Occurrence, Priority, Reason, State, UpdateHash};
-use crate::journal::dedup::Dedup;
+use crate::event::{Action, EventId, KeyId, Occurrence, Priority, Reason, Settlement, State, UpdateHash};
+use crate::journal::dedup::{Dedup, Effect};
 use crate::journal::request::{Command, Confirmation, Entry, Replay, Request, Submission};
 use crate::trace_context::TraceContext;
 
@@ -20,6 +20,9 @@ pub struct Known {
     pub later: HashMap<(EventId, KeyId), Later>,
     /// Keys that deduplication does not know, of which the upstream may have an open incident.
     pub may_be_open: HashSet<KeyId>,
+    /// The events that an earlier copy of a message became and that leave it nothing to do: they wait, the upstream holds
+    /// them, or later events of their keys made them pointless.
+    pub standing: HashSet<EventId>,
     /// The event that each confirmation is about, with its source, by the request of the confirmation.
     pub confirmed: HashMap<Arc<str>, (EventId, Arc<str>)>,
     /// The number of the next confirmation.
@@ -52,8 +55,18 @@ pub enum Question<'a> {
     Event { id: EventId, bodies: bool },
     /// Whether the upstream may have an open incident of a key.
     MayBeOpen { key: KeyId, source: &'a str, incident_key: &'a str },
+    /// Whether an event still stands for its message: see [`stands`].
+    Standing(EventId),
     /// The event that a confirmation is about.
     Confirmed(&'a Confirmation),
+}
+
+/// Returns true if an event that ended so leaves nothing for its message to do. One that still waits, without a
+/// settlement, does so too.
+pub(super) fn stands(settlement: Option<&Settlement>) -> bool {
+    settlement.is_none_or(|Settlement { state, outcome, reason, .. }| {
+        Effect::of(*state, *outcome) == Some(Effect::Confirmed) || *reason == Some(Reason::Superseded)
+    })
 }
 
 /// The questions of a batch, in its order. `ends`: superseded events end unsent.
@@ -75,7 +88,12 @@ pub fn questions<'a>(
                     asked.extend(unknown_triggers(submission, dedup));
                 }
             }
-            Request::Record(submission) if ends => asked.extend(unknown_triggers(submission, dedup)),
+            Request::Record(submission) => {
+                asked.extend(submission.earlier.iter().map(|earlier| Question::Standing(earlier.event)));
+                if ends {
+                    asked.extend(unknown_triggers(submission, dedup));
+                }
+            }
             Request::Confirm(confirmation) => asked.push(Question::Confirmed(confirmation)),
             _ => {}
         }

@@ -63,6 +63,16 @@ pub struct Submission {
     pub entries: Vec<Entry>,
     /// The sender waits for the settlement of each event.
     pub wait_for_settlement: bool,
+    /// What an earlier copy of the same message became; empty where there was none.
+    pub earlier: Arc<[Earlier]>,
+}
+
+/// An event of a message that its sender sends again under the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    pub key: KeyId,
+    pub action: Action,
+    pub event: EventId,
 }
 
 /// An event or a refused payload to record.

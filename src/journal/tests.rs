@@ -87,6 +87,7 @@ fn request(step: &Step, taken: &[(EventId, KeyId)]) -> Option<Request> {
         charset: None,
         entries,
         wait_for_settlement: false,
+        earlier: Arc::default(),
     };
     Some(match step {
         Step::Record(entries) => Request::Record(submission(entries.iter().map(entry).collect())),

@@ -35,6 +35,7 @@ pub struct RequestMetrics {
     template_failures: Family<SourceLabel, Counter>,
     repaired: Family<SourceRepair, Counter>,
     handshakes: Family<SourceLabel, Counter>,
+    messages_repeated: Family<SourceLabel, Counter>,
     shadowed: Family<SourceResult, Counter>,
     acknowledge: Timing,
     /// Open connections of senders.
@@ -66,6 +67,10 @@ impl RequestMetrics {
                 "handshakes",
                 "Payloads that were answered as a handshake: no rule saw them, and nothing is kept",
             ),
+            messages_repeated: all.count(
+                "messages_repeated",
+                "Messages that came again under the id under which they were acknowledged, by source",
+            ),
             acknowledge: Timing::new(all.histogram(
                 "acknowledge",
                 "Time from a request's head to its answer, for requests that were recorded",
@@ -86,7 +91,7 @@ impl RequestMetrics {
             drop((self.accepted.get_or_create(&labels), self.duplicates.get_or_create(&labels)));
         }
         let labels = SourceLabel::of(source);
-        for family in [&self.ignored, &self.template_failures, &self.handshakes] {
+        for family in [&self.ignored, &self.template_failures, &self.handshakes, &self.messages_repeated] {
             drop(family.get_or_create(&labels));
         }
         for result in Shadowed::ALL.map(Shadowed::as_str) {
@@ -168,6 +173,15 @@ impl Metrics {
         for repair in repairs.iter().map(Repair::as_str) {
             self.requests.repaired.get_or_create(&SourceRepair { source: Arc::clone(source), repair }).inc();
         }
+    }
+
+    /// Shows the repeated messages of a source, with 0.
+    pub fn show_messages_repeated(&self, source: &Arc<str>) {
+        drop(self.requests.messages_repeated.get_or_create(&SourceLabel::of(source)));
+    }
+
+    pub fn message_repeated(&self, source: &Arc<str>) {
+        count(&self.requests.messages_repeated, &SourceLabel::of(source));
     }
 
     pub fn handshake_answered(&self, source: &Arc<str>) {

@@ -318,6 +318,7 @@ fn once(directory: &Path, events: &BTreeMap<EventId, Truth>, what: &str, seen: &
         charset: None,
         entries: vec![Entry::Event { key: KeyId::new(SOURCE, &draft.incident_key), draft }],
         wait_for_settlement: false,
+        earlier: Arc::default(),
     };
     let taken = runtime.block_on(async { recorder.record(submission).await });
     drop(recorder);

@@ -108,6 +108,7 @@ impl Context {
             charset: None,
             entries: vec![Entry::Event { key: KeyId::new("servicepilot", key), draft }],
             wait_for_settlement: false,
+            earlier: Arc::default(),
         };
         self.recorder.record(submission).await.unwrap();
         let committed = self.dispatcher.committed.recv().await.unwrap();

@@ -104,6 +104,7 @@ fn submission(entries: Vec<Entry>) -> Submission {
         charset: None,
         entries,
         wait_for_settlement: false,
+        earlier: Arc::default(),
     }
 }
 

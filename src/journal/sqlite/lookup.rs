@@ -14,6 +14,7 @@ use crate::event::{Damage, EventId, KeyId, Occurrence, Reason, Settlement, State
 use crate::journal::dedup::Dedup;
 use crate::journal::known::{
     Blob, Decided, Known, KnownEvent, Later, LaterQuestion, Question, Stored, StoredRow, later_questions, questions,
+    stands,
 };
 use crate::journal::request::{Confirmation, Replay, Request};
 
@@ -54,6 +55,11 @@ impl Batch<'_> {
                 Question::MayBeOpen { key, source, incident_key } => {
                     if self.may_be_open(source, incident_key)? {
                         known.may_be_open.insert(key);
+                    }
+                }
+                Question::Standing(event) => {
+                    if stands(self.journal.settlement(event)?.as_ref()) {
+                        known.standing.insert(event);
                     }
                 }
                 Question::Confirmed(confirmation) => {

@@ -110,6 +110,7 @@ impl World {
             charset: None,
             entries,
             wait_for_settlement: false,
+            earlier: Arc::default(),
         };
         let desk = &mut self.relay().desk;
         desk.waiting.insert(request);

@@ -68,6 +68,7 @@ fn submission(keys: std::ops::Range<u64>) -> Submission {
         charset: None,
         entries: keys.map(entry).collect(),
         wait_for_settlement: false,
+        earlier: Arc::default(),
     }
 }
 
