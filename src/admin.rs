@@ -22,6 +22,7 @@ mod problem;
 mod queue;
 mod readiness;
 mod reload_status;
+mod secret_status;
 mod selection;
 mod sessions;
 mod status;
@@ -66,6 +67,7 @@ use crate::tls;
 pub(crate) use certificate_status::{MissingFile, certificate_files, certificates_in_use};
 pub(crate) use journal_view::JournalView;
 pub(crate) use reload_status::{Reload, ReloadFailure};
+pub(crate) use secret_status::UnreadableSecret;
 pub(crate) use selection::{OPTIONS, SELECTION};
 
 /// The `admin` section.
@@ -100,6 +102,8 @@ pub(crate) struct View {
     pub certificates: Vec<(&'static str, Arc<tls::Served>)>,
     /// The files of certificates in use that are gone.
     pub missing_files: watch::Receiver<Vec<MissingFile>>,
+    /// The secret files that can't be read.
+    pub unreadable_secrets: watch::Receiver<Vec<UnreadableSecret>>,
     pub upstream_status: watch::Receiver<UpstreamStatus>,
     /// Events that fail for long while others are taken.
     pub stuck: watch::Receiver<Stuck>,

@@ -4,13 +4,14 @@ mod certificates;
 mod confine;
 mod reload;
 mod search_index;
+mod secrets;
 mod self_check;
 pub(crate) mod systemd;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -22,7 +23,7 @@ use crate::admin::Reload;
 use crate::advice::connect::SourceEntry;
 use crate::callgoose::filters::FiltersBeside;
 use crate::clock::{Clock, Now, WallTime};
-use crate::config::{Config, Inputs, Refreshed, SecretFiles, SelfCheckSection, Snapshot};
+use crate::config::{Config, Inputs, SelfCheckSection, Snapshot};
 use crate::delivery::client::Upstream;
 use crate::delivery::connector::Route;
 use crate::delivery::dispatcher::{self, Dispatcher, RecentTriggers};
@@ -43,6 +44,7 @@ use certificates::Certificates;
 pub(crate) use confine::confine;
 pub(crate) use confine::log as log_confinement;
 pub(crate) use reload::Reloads;
+use secrets::SecretWatch;
 use self_check::SelfCheck;
 
 /// A running relay. Dropped, it continues until its runtime ends; [`Running::stop`] stops it in order.
@@ -113,6 +115,7 @@ pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartErr
     let served = certificates.iter().map(|(_, served)| Arc::clone(served)).collect();
     let in_force = shared.in_force(&ingest, (served, record), config.filters, config.self_check);
     let report = watch::Sender::new(None);
+    let secrets = SecretWatch::new(config.secret_files, Arc::clone(&shared.metrics));
     let view = admin::View {
         recorder: recorder.clone(),
         ingest: ingest.clone(),
@@ -120,6 +123,7 @@ pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartErr
         metrics: Arc::clone(&shared.metrics),
         certificates,
         missing_files: watch.missing(),
+        unreadable_secrets: secrets.unreadable(),
         upstream_status: watched.upstream_status,
         stuck: watched.stuck,
         progress: watched.progress,
@@ -142,7 +146,7 @@ pub async fn start(config: Config, sockets: Sockets) -> Result<Running, StartErr
     let limits = (config.listen.addresses, config.listen.limits);
     let listener = tokio::spawn(serve_senders(listen_socket, listen_tls, limits, ingest, metrics(), shutdown()));
     let admin_listener = tokio::spawn(serve_admin(admin_socket, admin_tls, access(config.admin), view, shutdown()));
-    watch_secrets(config.secret_files, Arc::clone(&shared.resume), shutdown());
+    secrets.start(Arc::clone(&shared.resume), shutdown());
     watch.start(shutdown());
     shared.tell_start(listen, admin, upstream_proxy, waiting);
     let (shutdown, recorder_end) = (shared.shutdown, opened.recorder_end);
@@ -500,38 +504,6 @@ fn run_recorder(thread: RecorderThread) -> Result<oneshot::Receiver<()>, StartEr
     Ok(end)
 }
 
-/// Reloads changed secret files from now on, so that a rotated token needs no restart.
-fn watch_secrets(files: SecretFiles, resume: Arc<Notify>, shutdown: Shutdown) {
-    if files.is_empty() {
-        return;
-    }
-    let files = Arc::new(Mutex::new(files));
-    tokio::spawn(async move { while panicked("secrets", reload_secrets(&files, &resume, &shutdown)).await {} });
-}
-
-async fn reload_secrets(files: &Arc<Mutex<SecretFiles>>, resume: &Notify, shutdown: &Shutdown) {
-    loop {
-        tokio::select! {
-            () = shutdown.begun() => return,
-            () = tokio::time::sleep(SECRETS_EVERY) => {}
-        }
-        let files = Arc::clone(files);
-        let read = tokio::task::spawn_blocking(move || files.lock().unwrap_or_else(PoisonError::into_inner).refresh());
-        // After a panic, which is logged, they are read again.
-        for change in read.await.unwrap_or_default() {
-            match change {
-                Refreshed::Changed { path } => {
-                    tracing::info!(path = %path.display(), "a secret file changed; its new value is in use");
-                    resume.notify_one();
-                }
-                Refreshed::Failed { path, problem } => {
-                    tracing::error!(path = %path.display(), problem, "a secret file can't be used; the previous value stays in use");
-                }
-            }
-        }
-    }
-}
-
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -563,5 +535,3 @@ const COMMITS_MAX: usize = 4;
 /// The limit for a stop without the log, whose last lines may take two seconds more: orchestrators usually grant
 /// thirty.
 const LIMIT: Duration = Duration::from_secs(23);
-/// The longest delay before a rotated secret is used.
-const SECRETS_EVERY: Duration = Duration::from_secs(1);

@@ -66,6 +66,11 @@ impl SecretFiles {
         self.0.iter_mut().filter_map(SecretFile::refresh).collect()
     }
 
+    /// The files that the last reading could not use, each with its problem.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.iter().filter_map(|file| Some((file.path.as_path(), file.problem.as_deref()?)))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -19,6 +19,7 @@ use crate::version::{COMMIT, VERSION};
 pub(super) struct RelayMetrics {
     log_lines_dropped: Counter,
     panics: Counter,
+    secret_files_unreadable: Gauge,
     certificate_expiry: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     reloads: Family<ResultLabel, Counter>,
     reload_successful: Gauge,
@@ -38,6 +39,10 @@ impl RelayMetrics {
                 "Log lines dropped, because the log could not be written or was not read fast enough",
             ),
             panics: all.count("panics", "Panics of a task or thread: faults of this program"),
+            secret_files_unreadable: all.count(
+                "secret_files_unreadable",
+                "Secret files that can't be read; the values that were read before are used on",
+            ),
             certificate_expiry: all.seconds(
                 "certificate_expiry_timestamp",
                 "Time at which the first certificate of a file in use expires, since 1970",
@@ -65,6 +70,11 @@ impl Metrics {
     pub fn certificate_expires(&self, section: &'static str, file: &Path, at: WallTime) {
         let labels = CertificateLabels { section, file: file.display().to_string() };
         self.relay.certificate_expiry.get_or_create(&labels).set(epoch_seconds(at));
+    }
+
+    /// Sets the number of secret files that can't be read.
+    pub fn secret_files_unreadable(&self, files: usize) {
+        self.relay.secret_files_unreadable.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
 
     /// Takes over the counts of the whole process: dropped log lines and panics.

@@ -1,4 +1,4 @@
-//! Certificate files of the real program: renewed under load, near their end, and gone.
+//! Files of certificates and secrets of the real program: renewed under load, near their end, and gone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,6 +91,30 @@ async fn degraded(process: &Process, reason: &str, count: usize) -> Vec<Value> {
         entries.into_iter().filter(|entry| entry["reason"] == reason).collect()
     };
     of_reason(&process.admin_once("/readyz", |ready| of_reason(ready).len() == count).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_file_that_is_gone_is_told_and_its_last_value_is_used() {
+    within(async {
+        let place = Place::new(&relay::Setup { upstream_token: Some("{ file: token }".to_owned()), ..setup() }).await;
+        let token = place.path("token").display().to_string();
+        place.edit("{ file: token }", &format!("{{ file: {token} }}"));
+        place.put("token", "a-token-of-the-upstream");
+        let process = Process::start(place.configuration.clone()).await;
+        fs::remove_file(place.path("token")).unwrap();
+        let told = degraded(&process, "secret_file", 1).await;
+        let detail = told[0]["detail"].as_str().unwrap();
+        assert!(detail.contains("/token: ") && !detail.contains("a-token"), "{detail}");
+        assert!(told[0]["remedy"].as_str().unwrap().contains("put the file back"), "{told:?}");
+        let metrics = process.admin("/metrics").await.json.to_string();
+        assert!(metrics.contains("gander_secret_files_unreadable 1"), "{metrics}");
+        let answer = process.post(&payload("e1", "CRITICAL")).await;
+        assert_eq!(answer.json["status"], "queued", "{answer:?}");
+        place.put("token", "a-token-of-the-upstream");
+        assert_eq!(degraded(&process, "secret_file", 0).await, [Value::Null; 0]);
+        process.logged_with("a secret file can be used again");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,6 +60,7 @@ fn readyz_has_the_reasons_of_the_page_and_no_other() {
     known.extend(
         words_in("src/admin/certificate_status.rs").into_iter().filter(|word| word.starts_with("certificate_")),
     );
+    known.extend(reasons_in("src/admin/secret_status.rs"));
     known.extend(words_in("src/journal/recorder/thread/remarks.rs"));
     // Two are named as requests are that they refuse.
     known.extend(set(["journal_replaced", "source_share"]));
