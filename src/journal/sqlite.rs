@@ -304,9 +304,16 @@ impl Journal {
         }
     }
 
-    /// Writes `journal.id`, which each commit updates from now on. `log`: a log may hold more than the main file.
-    pub fn mark(&mut self, log: bool) -> std::io::Result<()> {
-        let mark = self.content_of_mark(log);
+    /// Writes `journal.id`, which each commit updates from now on. Before the first one after a checkpoint the log is empty,
+    /// and its absence says nothing.
+    pub fn mark(&mut self) -> std::io::Result<()> {
+        let mark = self.content_of_mark(self.log_bytes() > 0);
+        self.marker.renew(mark)
+    }
+
+    /// Writes that the journal is closed in order: no log need be there.
+    fn mark_closed(&mut self) -> std::io::Result<()> {
+        let mark = self.content_of_mark(false);
         self.marker.renew(mark)
     }
 
@@ -351,7 +358,7 @@ impl Journal {
             return;
         }
         if !self.marker.is_gone()
-            && let Err(error) = self.mark(false)
+            && let Err(error) = self.mark_closed()
         {
             tracing::warn!(%error, "can't note that the journal was closed in order");
         }

@@ -180,6 +180,19 @@ fn said_at_a_start(said: &str, kill: bool, deed: impl FnOnce(&Path)) -> (Option<
 }
 
 #[test]
+fn a_kill_before_the_first_event_of_a_start_leaves_nothing_that_the_next_one_lacks() {
+    let (_upstream, site, _senders, process) = with_waiting("killed at once");
+    assert_eq!(process.terminate().0, Some(0));
+    for _ in 0..2 {
+        site.start(&[]).kill();
+    }
+    let process = site.start(&[]);
+    let (_, ready) = process.get("/readyz");
+    let told = ready["degraded"].as_array().unwrap().iter().find(|one| one["reason"] == "journal_incomplete");
+    assert_eq!(told, None);
+}
+
+#[test]
 fn a_start_that_does_not_find_what_was_left_says_what_is_missing() {
     for (said, kill, deed, expected) in [
         ("stopped", false, (|_| ()) as Deed, None),

@@ -44,7 +44,7 @@ impl RecorderThread {
 
     /// Updates `journal.id`, by which a start notices missing events. Events are taken even if this fails.
     pub(super) fn mark(&mut self) {
-        if let Err(error) = self.journal.mark(true) {
+        if let Err(error) = self.journal.mark() {
             tracing::warn!(%error, "can't write `journal.id` beside the journal; it is tried again");
         }
     }
