@@ -6,7 +6,7 @@
 mod commands;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -94,12 +94,14 @@ pub(crate) fn decide<'a>(
         ended: HashMap::new(),
         replayed: HashMap::new(),
         let_go: HashMap::new(),
+        unclosed: HashSet::new(),
         confirmations: 0,
     };
     for request in requests {
         let owed = decisions.one(request);
         decisions.decided.owed.push(owed);
     }
+    decisions.correct_accepted();
     decisions.decided
 }
 
@@ -132,6 +134,8 @@ struct Decisions<'s, 'a> {
     replayed: HashMap<EventId, EventId>,
     /// Keys that are not known any more by a fact of this batch, with the event that they rested on.
     let_go: HashMap<KeyId, LetGo>,
+    /// Keys of which an event ended in this batch without having closed what may be open.
+    unclosed: HashSet<KeyId>,
     confirmations: u64,
 }
 
@@ -393,9 +397,13 @@ impl<'a> Decisions<'_, 'a> {
     /// Notes the end of an event for later requests of this batch.
     fn note_end(&mut self, key: KeyId, settlement: &Settlement) {
         let Settlement { id, state, outcome, reason, .. } = settlement;
+        let came_to_nothing = Effect::of(*state, *outcome) == Some(Effect::None);
+        if came_to_nothing && *reason != Some(Reason::Superseded) {
+            self.unclosed.insert(key);
+        }
         if let Some((last, action)) = self.state.dedup.last_action(key)
             && last == *id
-            && Effect::of(*state, *outcome) == Some(Effect::None)
+            && came_to_nothing
         {
             let nothing_sent = action == Action::Resolve && *reason == Some(Reason::Superseded);
             self.let_go.insert(key, LetGo { last, nothing_sent });
@@ -404,6 +412,14 @@ impl<'a> Decisions<'_, 'a> {
             && self.known.events.contains_key(id)
         {
             self.ended.insert(*id, (*state, reason.clone()));
+        }
+    }
+
+    /// A trigger that was taken as the first after a resolve may continue an incident after all: in the same batch that
+    /// resolve came to nothing, and the dispatcher forgets it before it hears of the trigger.
+    fn correct_accepted(&mut self) {
+        for Accepted { event, .. } in &mut self.decided.accepted {
+            event.continues |= event.action == Action::Trigger && self.unclosed.contains(&event.key);
         }
     }
 

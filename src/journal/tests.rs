@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::decide::Owed;
+use super::decide::{Accepted, Owed};
 use super::dedup::{Arrival, Dedup, KeyState, Settings};
 use super::recorder::core::Core;
 use super::request::{
@@ -173,8 +173,8 @@ impl Fixture {
         Fixture { journal, core, now, taken: Vec::new(), ended: BTreeSet::new(), _lock: lock }
     }
 
-    /// Decides a batch, and writes it.
-    fn turn(&mut self, steps: &[Step]) {
+    /// Decides a batch, and writes it. Returns the new events.
+    fn turn(&mut self, steps: &[Step]) -> Vec<Accepted> {
         let requests = steps.iter().filter_map(|step| request(step, &self.taken));
         // The dispatcher settles an event once.
         let ended = &mut self.ended;
@@ -193,6 +193,7 @@ impl Fixture {
         assert!(due.owed.iter().all(|owed| !matches!(owed, Owed::Tally)));
         self.taken.extend(due.accepted.iter().map(|accepted| (accepted.event.id, accepted.event.key)));
         self.now = Now { monotonic: Monotonic(self.now.monotonic.0 + 10), wall: WallTime(self.now.wall.0 + 10) };
+        due.accepted
     }
 
     /// The state that a start would restore.
@@ -204,6 +205,27 @@ impl Fixture {
         });
         assert!(restored.unwrap().is_empty());
         dedup
+    }
+}
+
+/// Where superseded events end unsent, its resolve must close what may be open.
+#[test]
+fn a_trigger_beside_the_end_of_a_resolve_that_closed_nothing_may_continue_an_incident() {
+    let trigger = Step::Record(vec![(0, true, 0, None)]);
+    let resolve = Step::Record(vec![(0, false, 0, None)]);
+    let ends = |state, outcome| Step::Settle { which: 1, state, outcome };
+    for (end, continues) in [
+        (ends(State::Delivered, Some(Outcome::Resolved)), false),
+        (ends(State::Dead, None), true),
+        (ends(State::Delivered, Some(Outcome::NotResolved)), true),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut fixture = Fixture::open(directory.path());
+        fixture.turn(&[trigger.clone(), resolve.clone()]);
+        let accepted = fixture.turn(&[trigger.clone(), end.clone()]);
+        let [Accepted { event, .. }] = accepted.as_slice() else { panic!("{accepted:?}") };
+        assert!(event.reopening, "{end:?}");
+        assert_eq!(event.continues, continues, "{end:?}");
     }
 }
 
