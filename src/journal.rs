@@ -15,5 +15,6 @@ pub use sqlite::{
     NewCommand, NewConfirmation, NewEvent, NewRefusal, OpenError, Order, Outlook, Page, PutBack, PutBackBy,
     RAW_BYTES_KEPT, Raw, Reader, Readers, RefusedPayload, Repairs, Replay, Reserve, RestoredEvent, Rewritten, Salvage,
     Scope, SearchIndex, Sendable, Size, SourceTotals, Space, Stored, StoredRetry, Summary, Texts, TooSmall, Totals,
-    footprint, inspect, is_marked_damaged, is_used, make_directory, mark_damaged, outlook, repair, too_small,
+    footprint, inspect, is_marked_damaged, is_used, make_directory, mark_damaged, outlook, repair, sqlite_version,
+    too_small,
 };

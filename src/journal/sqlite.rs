@@ -104,6 +104,7 @@ pub use salvage::{ASIDE_KEPT, LogSalvage, Repairs, Salvage, is_marked_damaged, m
 pub use search_feed::Fed;
 pub use search_index::SearchIndex;
 pub use source_totals::{Fit, SourceTotals};
+pub use sqlite_version::linked as sqlite_version;
 pub use totals::Totals;
 pub use volume::{Outlook, Reserve, Size, Space, TooSmall, footprint, outlook, too_small};
 
