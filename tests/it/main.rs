@@ -29,6 +29,7 @@ mod floods;
 mod following;
 mod framing;
 mod lenient;
+mod package;
 mod page;
 mod pages;
 mod presets;
