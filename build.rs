@@ -1,4 +1,4 @@
-//! Tells the program which commit and features it is built from; `src/version.rs` reads it.
+//! Tells the program which commit and features it is built from, and for which target; `src/version.rs` reads it.
 //!
 //! The commit is `GANDER_COMMIT` where a packager sets it. A release build without it reads the repository that it lies
 //! in, if there is one, without running git. Other builds know none, so that a commit makes nothing compile again.
@@ -23,6 +23,7 @@ fn main() {
     let commit = commit.map_or_else(|| "unknown".to_owned(), |commit| short(&commit));
     println!("cargo::rustc-env={COMMIT}={commit}");
     println!("cargo::rustc-env=GANDER_FEATURES={}", features(env::vars().map(|(name, _)| name)));
+    println!("cargo::rustc-env=GANDER_TARGET={}", env::var("TARGET").unwrap_or_else(|_| "unknown".to_owned()));
 }
 
 /// The directory that keeps the state of the checkout at `root`: `.git`, or in a worktree what that file points to.

@@ -32,12 +32,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Failure, Flag, Inputs, Secrets, Unreadable};
+use crate::journal::sqlite_version;
 use crate::version::{LONG, VERSION};
 use crate::yaml::Findings;
 use terminal::Terminal;
@@ -47,7 +49,7 @@ use terminal::Terminal;
 /// Gander takes alert webhooks over HTTPS, decides by declarative rules what each one means, keeps it on disk before it
 /// answers, drops repeats, and delivers the rest, in order, until Callgoose has really opened or closed the incident.
 #[derive(Debug, Parser)]
-#[command(name = "gander", version = VERSION, long_version = LONG)]
+#[command(name = "gander", version = VERSION, long_version = LONG_VERSION.as_str())]
 #[command(after_help = SHORT_HELP, after_long_help = LONG_HELP, max_term_width = 110)]
 #[command(arg_required_else_help = true)]
 struct Cli {
@@ -261,6 +263,9 @@ impl Terminal {
 }
 
 const SHORT_HELP: &str = "`gander --help` shows examples, exit codes and the environment.";
+
+/// The answer to `--version`. The SQLite is the one that is linked in the end, which may be the system's.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| format!("{LONG}\nSQLite: {}", sqlite_version()));
 
 const LONG_HELP: &str = "\
 Examples:

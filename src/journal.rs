@@ -28,7 +28,8 @@ pub(crate) use space::Space;
 #[cfg(test)]
 pub(crate) use sqlite::Searched;
 pub(crate) use sqlite::{
-    ASIDE_KEPT, Outlook, Reserve, TooSmall, inspect, is_used, make_directory, mark_damaged, outlook, too_small,
+    ASIDE_KEPT, Outlook, Reserve, TooSmall, inspect, is_used, make_directory, mark_damaged, outlook, sqlite_version,
+    too_small,
 };
 pub(crate) use sqlite::{
     AttemptDetails, ClosedJournal, CommandRecord, ConfirmationFilter, ConfirmationRecord, Damaged, Delivered, Fed,

@@ -105,6 +105,7 @@ pub(crate) use salvage::{LogSalvage, Salvage};
 pub use salvage::{Repairs, is_marked_damaged, repair};
 pub(crate) use search_feed::Fed;
 pub(crate) use search_index::SearchIndex;
+pub(crate) use sqlite_version::linked as sqlite_version;
 pub(crate) use volume::{Outlook, Reserve, TooSmall, outlook, too_small};
 
 /// `data_dir` and the `journal` section.

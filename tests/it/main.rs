@@ -33,6 +33,7 @@ mod framing;
 mod front_proxies;
 mod lenient;
 mod manifests;
+mod package;
 mod page;
 mod pages;
 mod presets;

@@ -16,7 +16,7 @@ const LANGUAGE: &str = "config/rules/LANGUAGE.md";
 const MONITORING: &str = "config/MONITORING.md";
 const OPERATING: &str = "config/OPERATING.md";
 const PROMETHEUS: &str = "config/deploy/prometheus/README.md";
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 19] = [
     README,
     MONITORING,
     OPERATING,
@@ -24,6 +24,9 @@ const PAGES: [&str; 16] = [
     LANGUAGE,
     "config/rules/SENDERS.md",
     PROMETHEUS,
+    "config/CHANGELOG.md",
+    "config/deploy/PACKAGES.md",
+    "config/deploy/RELEASES.md",
     "config/deploy/SECURITY.md",
     "config/deploy/SIZING.md",
     "config/deploy/TROUBLE.md",

@@ -27,10 +27,13 @@ fn the_version_stands_in_the_first_line_and_the_build_below_it() {
     let (short, long) = (said("-V"), said("--version"));
     assert_eq!(short, format!("gander {}\n", env!("CARGO_PKG_VERSION")));
     let lines: Vec<&str> = long.lines().collect();
-    let [version, commit, features] = lines[..] else { panic!("{long}") };
+    let [version, commit, features, target, sqlite] = lines[..] else { panic!("{long}") };
     assert_eq!(version, short.trim_end());
     assert!(commit.strip_prefix("commit: ").is_some_and(|commit| !commit.is_empty()), "{long}");
     assert!(features.strip_prefix("features: ").is_some_and(|features| !features.is_empty()), "{long}");
+    assert!(target.strip_prefix("target: ").is_some_and(|target| target.contains(std::env::consts::ARCH)), "{long}");
+    let linked = sqlite.strip_prefix("SQLite: ").unwrap_or_else(|| panic!("{long}"));
+    assert_eq!(linked.split('.').filter(|number| number.parse::<u32>().is_ok()).count(), 3, "{long}");
 }
 
 #[test]

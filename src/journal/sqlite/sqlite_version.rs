@@ -4,6 +4,11 @@ use std::path::Path;
 
 use super::OpenError;
 
+/// The version of the SQLite that this program runs with: its own, or the system's.
+pub(crate) fn linked() -> &'static str {
+    rusqlite::version()
+}
+
 /// Refuses a SQLite that can lose commits.
 pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
     if is_sound(rusqlite::version_number()) {
