@@ -33,8 +33,8 @@ pub(crate) use sqlite::{
 };
 pub(crate) use sqlite::{
     AttemptDetails, ClosedJournal, CommandRecord, ConfirmationFilter, ConfirmationRecord, Damaged, Delivered, Fed,
-    FileStates, FilesAtStart, IncidentConfirmation, Lack, LastConfirmation, LogSalvage, OpenError, Order, Page,
-    PutBack, PutBackBy, Readers, RefusedPayload, Rewritten, Salvage, Scope, SearchIndex, Summary, Texts,
+    FileStates, FilesAtStart, IncidentConfirmation, LIST_MAX, Lack, LastConfirmation, LogSalvage, OpenError, Order,
+    Page, PutBack, PutBackBy, Readers, RefusedPayload, Rewritten, Salvage, Scope, SearchIndex, Summary, Texts,
 };
 pub use sqlite::{
     Batch, Config, Details, Error, Filter, Found, Journal, Lock, Reader, Repairs, Sendable, is_marked_damaged, repair,

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::View;
-use super::secret_status::of_secrets;
 use crate::activity::{RefusedSender, SenderRefusal};
 use crate::callgoose::answer::Trouble;
 use crate::clock::WallTime;
@@ -49,7 +48,7 @@ pub(super) fn readiness(view: &View) -> Readiness {
         [of_health(&health), of_upstream(upstream, &view.upstream), stuck, holds].into_iter().flatten().chain(reload);
     let self_check = view.self_check.borrow().as_ref().and_then(of_self_check);
     let degraded = degraded.chain(self_check).chain(view.certificate_degradations(WallTime::now()));
-    let degraded = degraded.chain(of_secrets(&view.unreadable_secrets.borrow()));
+    let degraded = degraded.chain(view.secret_degradation());
     let remarks = view.recorder.remarks().into_iter().map(of_remark);
     let senders = of_senders(view.recorder.activity().senders_refused());
     let degraded = degraded.chain(turned_away.into_iter().map(of_share)).chain(remarks).chain(senders).collect();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::View;
 use super::readiness::Degradation;
 use crate::clock::WallTime;
 
@@ -13,8 +14,15 @@ pub(crate) struct UnreadableSecret {
     pub since: WallTime,
 }
 
+impl View {
+    /// The secret files that can't be read.
+    pub(super) fn secret_degradation(&self) -> Option<Degradation> {
+        of_secrets(&self.unreadable_secrets.borrow())
+    }
+}
+
 /// Nothing is amiss until the secret is to change, or the relay stops, so it makes nothing unready.
-pub(super) fn of_secrets(unreadable: &[UnreadableSecret]) -> Option<Degradation> {
+fn of_secrets(unreadable: &[UnreadableSecret]) -> Option<Degradation> {
     let since = unreadable.iter().map(|secret| secret.since).min()?;
     let files: Vec<String> = unreadable
         .iter()

@@ -9,7 +9,7 @@ use super::problem::meant;
 use crate::clock::WallTime;
 use crate::event::{EventId, Outcome, State};
 use crate::inbound::sender_id;
-use crate::journal::{Filter, Order, Texts};
+use crate::journal::{Filter, LIST_MAX, Order, Texts};
 use crate::yaml::fields::parse_duration;
 
 /// The words of a selection. Unknown ones are refused: a filter that is ignored would lie.
@@ -58,6 +58,9 @@ impl Selection {
             request: self.request.as_ref().map(|id| sender_id(id.as_bytes())),
         };
         texts.check()?;
+        if let Some(limit) = self.limit.filter(|limit| *limit > LIST_MAX) {
+            return Err(format!("`limit` takes a number from 1 to {LIST_MAX}; it is `{limit}`"));
+        }
         Ok(Filter { after, differs, texts, limit: self.limit.unwrap_or(LIST_DEFAULT), ..self.filter(now)? })
     }
 
@@ -241,6 +244,13 @@ mod tests {
         for wrong in [r#"{"since": "yesterday"}"#, r#"{"older_than": "-1h"}"#, r#"{"older_than": "1"}"#] {
             assert!(of(wrong).list(NOW).unwrap_err().contains("an age such as"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_list_of_more_than_a_page_holds_is_refused_and_not_cut() {
+        assert_eq!(of(r#"{"limit": 1000}"#).list(NOW).unwrap().limit, 1_000);
+        let said = of(r#"{"limit": 1001}"#).list(NOW).unwrap_err();
+        assert_eq!(said, "`limit` takes a number from 1 to 1000; it is `1001`");
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub use event_details::Details;
 pub use event_list::Filter;
 #[cfg(test)]
 pub(crate) use event_list::Searched;
-pub(crate) use event_list::{Order, Page, Summary, Texts};
+pub(crate) use event_list::{LIST_MAX, Order, Page, Summary, Texts};
 pub(crate) use marker::{FilesAtStart, Lack};
 pub(crate) use open_files::{FileStates, PutBackBy};
 pub(crate) use put_back::{ClosedJournal, PutBack};

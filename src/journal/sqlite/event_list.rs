@@ -315,6 +315,6 @@ pub(super) const SUMMARY: &str = "id, source, action, incident_key, state, outco
 pub(super) const TRACE: usize = 10;
 
 /// The longest page.
-const LIST_MAX: usize = 1_000;
+pub(crate) const LIST_MAX: usize = 1_000;
 /// More replays of one event than a person makes.
 const REPLAYS_SHOWN: usize = 100;
