@@ -94,6 +94,30 @@ async fn degraded(process: &Process, reason: &str, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_test_event_to_a_listener_that_wants_certificates_is_told_why_it_can_not_come() {
+    within(async {
+        let place = Place::new(&setup()).await;
+        let authority = Authority::until(90);
+        place.put("ca.pem", &authority.pem);
+        place.put_pair(&authority.issue(90));
+        let client_ca = place.path("ca.pem").display().to_string();
+        place.edit("server.key' }\nadmin", &format!("server.key', client_ca: '{client_ca}' }}\nadmin"));
+        let process = Process::start(place.configuration.clone()).await;
+        let send = || {
+            let mut command = crate::cli::gander(place.directory.path());
+            command.args(["send", "--source", "servicepilot", "--config", "gander.yaml"]);
+            command.arg("--set").arg(format!("listen.address=127.0.0.1:{}", process.port));
+            command.env("SERVICEPILOT_TOKEN", TOKEN);
+            command
+        };
+        let ended = crate::cli::fed(send(), payload("e1", "CRITICAL").to_string()).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("`client_ca` wants a certificate"), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_file_that_is_gone_is_told_and_its_last_value_is_used() {
     within(async {
         let place = Place::new(&relay::Setup { upstream_token: Some("{ file: token }".to_owned()), ..setup() }).await;

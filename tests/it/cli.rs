@@ -36,7 +36,7 @@ impl From<Output> for Ended {
 }
 
 /// The program with both tokens in its environment and nothing else of this process's that could matter.
-fn gander(directory: &Path) -> Command {
+pub fn gander(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gander"));
     command.current_dir(directory).env_clear().env("SERVICEPILOT_TOKEN", TOKEN).env("CALLGOOSE_TOKEN", UPSTREAM_TOKEN);
     command

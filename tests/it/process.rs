@@ -17,7 +17,7 @@ use crate::upstream::{Call, Reply, Upstream};
 /// `gander run`, started and taking events.
 pub struct Process {
     child: Child,
-    port: u16,
+    pub port: u16,
     admin_port: u16,
     pub client: HttpsClient,
     /// The lines of its log before it took events.
