@@ -16,9 +16,9 @@ mod casefold;
 mod compile;
 mod condition;
 mod coverage;
-mod decide;
 pub(crate) mod diff;
 mod emit;
+mod evaluate;
 mod implies;
 mod index;
 mod key;
@@ -43,7 +43,7 @@ pub(crate) use self::compile::path as read_path;
 #[cfg(test)]
 pub(crate) use self::coverage::Lack;
 pub(crate) use self::coverage::{Coverage, Gap, PartKind};
-pub(crate) use self::decide::ELEMENTS_MAX;
+pub(crate) use self::evaluate::ELEMENTS_MAX;
 pub(crate) use self::key_elsewhere::KeyElsewhere;
 pub(crate) use self::trace::{
     ConditionTrace, ElementTrace, Missed, Nearest, PartTrace, PathTrace, RuleTrace, Seen, Spot, Trace, ValidationTrace,
@@ -161,13 +161,13 @@ impl RuleSet {
 
     /// Decides a payload.
     pub fn decide(&self, payload: &Value, context: Context<'_>) -> Decision {
-        decide::payload(self, payload, None, context, None)
+        evaluate::payload(self, payload, None, context, None)
     }
 
     /// Decides one element of `payload` that is kept apart from it, as [`RuleSet::decide`] would within it. It is no
     /// batch any more.
     pub fn decide_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> Decision {
-        decide::payload(self, payload, Some(element), context, None)
+        evaluate::payload(self, payload, Some(element), context, None)
     }
 
     /// The name of the file, as the operator wrote it.
@@ -228,14 +228,14 @@ impl RuleSet {
     /// Decides a payload and tells how.
     pub fn explain(&self, payload: &Value, context: Context<'_>) -> (Decision, Trace) {
         let mut trace = Trace::default();
-        let decision = decide::payload(self, payload, None, context, Some(&mut trace));
+        let decision = evaluate::payload(self, payload, None, context, Some(&mut trace));
         (decision, trace)
     }
 
     /// Decides one element that is kept apart from its payload, and tells how.
     pub fn explain_element(&self, element: &Value, payload: &Value, context: Context<'_>) -> (Decision, Trace) {
         let mut trace = Trace::default();
-        let decision = decide::payload(self, payload, Some(element), context, Some(&mut trace));
+        let decision = evaluate::payload(self, payload, Some(element), context, Some(&mut trace));
         (decision, trace)
     }
 }

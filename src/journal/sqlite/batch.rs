@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::key_state::KeyStates;
 use super::open_files::Wrote;
-use super::sum::{self, Fixed, STANDING, Standing};
+use super::sum::{self, Fixed, STANDING, STANDING_READ, Standing};
 use super::values::sql;
 use super::{Error, Journal};
 use crate::clock::WallTime;
@@ -161,7 +161,8 @@ impl<'a> Batch<'a> {
 
     /// Records a settlement. An event that ended before stays as it is; returns true if it ends with this.
     pub fn settle(&mut self, settlement: &Settlement) -> Result<bool, Error> {
-        let Some(before) = self.standing(settlement.id)?.filter(|standing| standing.state == State::Queued) else {
+        let queued = self.standing_in_source(settlement.id)?.filter(|(standing, _)| standing.state == State::Queued);
+        let Some((before, source)) = queued else {
             return Ok(false);
         };
         let after = Standing {
@@ -173,7 +174,6 @@ impl<'a> Batch<'a> {
             ..before
         };
         self.write_end(settlement.id, &after)?;
-        let source = self.journal.source_of(settlement.id)?;
         self.totals.remove(&source, State::Queued, after.bytes);
         self.totals.add(&source, settlement.state, after.bytes);
         Ok(true)
@@ -358,10 +358,19 @@ impl<'a> Batch<'a> {
     /// The state of an event; none if it is not kept, or was altered: then it can't be built on, and the next start
     /// sets it aside.
     pub(super) fn standing(&self, id: EventId) -> Result<Option<Standing>, Error> {
+        Ok(self.standing_in_source(id)?.map(|(standing, _)| standing))
+    }
+
+    /// The same with the event's source.
+    pub(super) fn standing_in_source(&self, id: EventId) -> Result<Option<(Standing, String)>, Error> {
         // A query first, because for `RETURNING` SQLite builds a table and a journal each time.
-        let mut statement = self.prepare(&format!("SELECT {STANDING} FROM event WHERE id = ?1"))?;
+        let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
         let mut rows = statement.query([sql(id)])?;
-        Ok(rows.next()?.and_then(|row| Standing::read(row, 0, id).ok()))
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let source = row.get_ref(STANDING_READ)?.as_str().unwrap_or_default().to_owned();
+        Ok(Standing::read(row, 0, id).ok().map(|standing| (standing, source)))
     }
 
     /// Writes the state of a settled event.

@@ -205,7 +205,7 @@ impl Batch<'_> {
 
     /// Ends a dead letter or a refused payload. Anything else stays as it is.
     pub fn end(&mut self, id: EventId, reason: &Reason, at: WallTime) -> Result<(), Error> {
-        let Some(mut standing) = self.standing(id)? else {
+        let Some((mut standing, source)) = self.standing_in_source(id)? else {
             return Ok(());
         };
         let before = standing.state;
@@ -216,7 +216,6 @@ impl Batch<'_> {
         standing.reason = Some(reason.to_string());
         standing.settled_at = Some(at.0);
         self.write_end(id, &standing)?;
-        let source = self.journal.source_of(id)?;
         self.totals.remove(&source, before, standing.bytes);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The order of a decision: unwrap, split, and for each element validate, rules, incident key, occurrence, body.
+//! Evaluates a payload: unwrap, split, and for each element validate, rules, incident key, occurrence, body.
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
