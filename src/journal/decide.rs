@@ -7,10 +7,12 @@ mod commands;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::callgoose::confirmation::{Candidate, IncidentAction, relate};
 use crate::clock::Now;
 use crate::event::{
     Action, Draft, EventId, KeyId, Outgoing, Queued, Reason, Settlement, SourceNames, State, Superseded, Violation,
@@ -95,6 +97,8 @@ pub(crate) fn decide<'a>(
         replayed: HashMap::new(),
         let_go: HashMap::new(),
         unclosed: HashSet::new(),
+        came_to_nothing: HashSet::new(),
+        confirmed: Vec::new(),
         confirmations: 0,
     };
     for request in requests {
@@ -129,13 +133,17 @@ struct Decisions<'s, 'a> {
     context: Context<'s>,
     decided: Decided<'a>,
     /// How known events ended by facts of this batch.
-    ended: HashMap<EventId, (State, Reason)>,
+    ended: HashMap<EventId, (State, Option<Reason>)>,
     /// The replays of this batch, by the event that was replayed.
     replayed: HashMap<EventId, EventId>,
     /// Keys that are not known any more by a fact of this batch, with the event that they rested on.
     let_go: HashMap<KeyId, LetGo>,
     /// Keys of which an event ended in this batch without having closed what may be open.
     unclosed: HashSet<KeyId>,
+    /// These events.
+    came_to_nothing: HashSet<EventId>,
+    /// The events that confirmations of this batch are about, as opened and as closed.
+    confirmed: Vec<(EventId, IncidentAction)>,
     confirmations: u64,
 }
 
@@ -224,23 +232,17 @@ impl<'a> Decisions<'_, 'a> {
     /// Checks `max_events`, `max_bytes` and the source's share. Refused payloads have limits of their own; events made of
     /// one take its place.
     fn fit(&self, submission: &Submission, origin: Origin<'_>) -> Fit {
-        let trace_state = submission.trace.as_ref().map_or(0, TraceContext::state_bytes);
-        let bodies = submission.entries.iter().filter_map(|entry| match entry {
-            Entry::Event { draft, .. } => Some(draft.body.bytes().len() + trace_state),
-            Entry::Refused { .. } => None,
-        });
-        let (events, bytes) =
-            bodies.fold((0_u64, submission.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        let (events, bytes) = submission.room();
         if events == 0 {
             return Fit::Fits;
         }
         let (freed_events, freed_bytes) = match origin {
-            Origin::Refused { payload: Stored { state: State::Refused, bytes, .. }, .. } => (1, *bytes),
+            Origin::Refused { payload, .. } if self.stands(payload).0 == State::Refused => (1, payload.bytes),
             _ => (0, 0),
         };
         // A person's command is kept out by no share.
         let source = matches!(origin, Origin::Sender).then_some(&*submission.source);
-        self.fits(source, events.saturating_sub(freed_events), (bytes as u64).saturating_sub(freed_bytes))
+        self.fits(source, events.saturating_sub(freed_events), bytes.saturating_sub(freed_bytes))
     }
 
     fn fits(&self, source: Option<&str>, events: u64, bytes: u64) -> Fit {
@@ -331,8 +333,7 @@ impl<'a> Decisions<'_, 'a> {
     /// nothing does not keep its message out: deduplication decides about it as about any other.
     fn standing(&self, submission: &Submission, key: KeyId, draft: &Draft) -> Option<EventId> {
         let is_same = |one: &&Earlier| one.key == key && one.action == draft.action;
-        let ended_now = |event| self.let_go.get(&key).is_some_and(|let_go| let_go.last == event);
-        let stands = |event: &EventId| self.known.standing.contains(event) && !ended_now(*event);
+        let stands = |event: &EventId| self.known.standing.contains(event) && !self.came_to_nothing.contains(event);
         submission.earlier.iter().filter(is_same).map(|one| one.event).find(stands)
     }
 
@@ -390,7 +391,8 @@ impl<'a> Decisions<'_, 'a> {
         let attempt = attempt.as_ref();
         let attempt = attempt.map(|one| if short { Cow::Owned(one.shortened()) } else { Cow::Borrowed(one) });
         self.note_end(*key, settlement);
-        self.add(Fact::Settled { key: *key, settlement, attempt, discarded_by: commanded.as_deref() });
+        let frees = self.known.counted.get(&settlement.id).filter(|counted| counted.state == State::Queued);
+        self.add(Fact::Settled { key: *key, settlement, attempt, discarded_by: commanded.as_deref(), frees });
         Owed::Nothing
     }
 
@@ -400,6 +402,7 @@ impl<'a> Decisions<'_, 'a> {
         let came_to_nothing = Effect::of(*state, *outcome) == Some(Effect::None);
         if came_to_nothing && *reason != Some(Reason::Superseded) {
             self.unclosed.insert(key);
+            self.came_to_nothing.insert(*id);
         }
         if let Some((last, action)) = self.state.dedup.last_action(key)
             && last == *id
@@ -408,9 +411,7 @@ impl<'a> Decisions<'_, 'a> {
             let nothing_sent = action == Action::Resolve && *reason == Some(Reason::Superseded);
             self.let_go.insert(key, LetGo { last, nothing_sent });
         }
-        if let Some(reason) = reason
-            && self.known.events.contains_key(id)
-        {
+        if self.known.events.contains_key(id) {
             self.ended.insert(*id, (*state, reason.clone()));
         }
     }
@@ -439,12 +440,29 @@ impl<'a> Decisions<'_, 'a> {
             return Owed::Unavailable(Unavailable::DiskFull);
         }
         room.space.promise(footprint);
-        let about = self.known.confirmed.get(request_id).map(|(event, source)| (*event, &**source));
+        let about = self.confirmed_event(confirmation);
+        self.confirmed.extend(about.map(|(event, _)| event).zip(told.action));
         let id = self.known.next_confirmation + self.confirmations;
         self.confirmations += 1;
         let confirmation = NewConfirmation { received_at: *received_at, source, request: request_id, told, about, raw };
         self.add(Fact::Confirmed { id, confirmation });
         Owed::Confirmed(Confirmed { id, event: about.map(|(event, _)| event) })
+    }
+
+    /// The event that a confirmation is about, with its source: of several sources that know the key, the newest.
+    fn confirmed_event(&self, confirmation: &Confirmation) -> Option<(EventId, &'a str)> {
+        let mut about: Option<(EventId, &'a str)> = None;
+        for (source, candidates) in self.known.candidates.get(&confirmation.request_id)? {
+            let is = |id, action| self.confirmed.contains(&(id, action));
+            let as_now = |one: &Candidate| {
+                let opened = one.opened || is(one.id, IncidentAction::Opened);
+                let closed = one.closed || is(one.id, IncidentAction::Closed);
+                Ok::<_, Infallible>(Candidate { opened, closed, ..*one })
+            };
+            let Ok(event) = relate(confirmation.told.action, candidates.iter().map(as_now));
+            about = about.max(event.map(|event| (event, &**source)));
+        }
+        about
     }
 }
 

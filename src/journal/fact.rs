@@ -1,10 +1,11 @@
 //! Facts: what becomes true with a commit, and nothing else. Applying them writes their rows.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::callgoose::confirmation::Told;
 use crate::clock::WallTime;
-use crate::event::{Action, EventId, HoldRecord, HoldTarget, KeyId, Priority, Reason, Settlement, UpdateHash};
+use crate::event::{Action, EventId, HoldRecord, HoldTarget, KeyId, Priority, Reason, Settlement, State, UpdateHash};
 use crate::journal::dedup::Occurrences;
 use crate::journal::request::{AttemptRecord, CommandOrigin, ShadowDifferences, StoredRetry};
 use crate::trace_context::TraceContext;
@@ -24,9 +25,11 @@ pub enum Fact<'a> {
         settlement: &'a Settlement,
         attempt: Option<Cow<'a, AttemptRecord>>,
         discarded_by: Option<&'a CommandOrigin>,
+        /// The room that it takes until then, where what follows in its batch asks for room.
+        frees: Option<&'a Counted>,
     },
     /// A dead letter or a refused payload ended by a person's command. One that ended before stays as it is.
-    Ended { id: EventId, key: Option<KeyId>, reason: Reason, at: WallTime },
+    Ended { id: EventId, key: Option<KeyId>, reason: Reason, at: WallTime, frees: Option<Counted> },
     /// A key or a source is held back.
     Held(HoldRecord),
     /// It is held back no longer.
@@ -41,6 +44,14 @@ pub enum Fact<'a> {
     Repeated { of: EventId, times: u64 },
     /// A key that rested on this event is not known any more, since too many are.
     Forgotten(EventId),
+}
+
+/// The room that an event takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub source: Arc<str>,
+    pub state: State,
+    pub bytes: u64,
 }
 
 /// An event to append.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::callgoose::confirmation::Candidate;
 use crate::clock::WallTime;
 use crate::event::{Action, EventId, KeyId, Occurrence, Priority, Reason, Settlement, State, UpdateHash};
 use crate::journal::dedup::{Dedup, Effect};
+use crate::journal::fact::Counted;
 use crate::journal::request::{Command, Confirmation, Entry, Replay, Request, Submission};
+use crate::journal::state::RecorderState;
+use crate::journal::totals::Fit;
 use crate::trace_context::TraceContext;
 
 /// The answers of the store to all that the requests of a batch ask it for. Most batches need nothing of it.
@@ -16,6 +20,8 @@ use crate::trace_context::TraceContext;
 pub struct Known {
     /// The events that commands name.
     pub events: HashMap<EventId, KnownEvent>,
+    /// The raw bodies of requests, for replays, by the row that holds each.
+    pub raws: HashMap<EventId, Blob>,
     /// The newest event after another of its key, for keys that deduplication does not know.
     pub later: HashMap<(EventId, KeyId), Later>,
     /// Keys that deduplication does not know, of which the upstream may have an open incident.
@@ -23,19 +29,23 @@ pub struct Known {
     /// The events that an earlier copy of a message became and that leave it nothing to do: they wait, the upstream holds
     /// them, or later events of their keys made them pointless.
     pub standing: HashSet<EventId>,
-    /// The event that each confirmation is about, with its source, by the request of the confirmation.
-    pub confirmed: HashMap<Arc<str>, (EventId, Arc<str>)>,
+    /// The room that queued events take, where the batch asks for more than there is.
+    pub counted: HashMap<EventId, Counted>,
+    /// The events that each confirmation may be about, newest first and by source; by the request of the confirmation.
+    pub(super) candidates: HashMap<Arc<str>, Vec<OfSource>>,
     /// The number of the next confirmation.
     pub next_confirmation: u64,
 }
+
+/// The events of one source that a confirmation may be about, newest first.
+pub(super) type OfSource = (Arc<str>, Vec<Candidate>);
 
 /// An event that a command names.
 #[derive(Clone, Debug)]
 pub struct KnownEvent {
     pub row: StoredRow,
-    /// Its body and the raw body of its request, for a replay.
+    /// Its body, for a replay.
     pub body: Blob,
-    pub raw: Blob,
     pub newest_replay: Option<Replay>,
 }
 
@@ -51,32 +61,34 @@ pub enum StoredRow {
 /// A question to the store.
 #[derive(Clone, Copy, Debug)]
 pub enum Question<'a> {
+    /// The room that a queued event takes.
+    Counted(EventId),
     /// What is kept of an event; for a replay with its bodies.
     Event { id: EventId, bodies: bool },
     /// Whether the upstream may have an open incident of a key.
     MayBeOpen { key: KeyId, source: &'a str, incident_key: &'a str },
     /// Whether an event still stands for its message: see [`stands`].
     Standing(EventId),
-    /// The event that a confirmation is about.
-    Confirmed(&'a Confirmation),
+    /// The events that a confirmation may be about: up to the one that it is about, or all, where another of the batch names
+    /// the same key.
+    Confirmed { confirmation: &'a Confirmation, all: bool },
 }
 
-/// Returns true if an event that ended so leaves nothing for its message to do. One that still waits, without a
-/// settlement, does so too.
-pub(super) fn stands(settlement: Option<&Settlement>) -> bool {
-    settlement.is_none_or(|Settlement { state, outcome, reason, .. }| {
-        Effect::of(*state, *outcome) == Some(Effect::Confirmed) || *reason == Some(Reason::Superseded)
-    })
+/// Returns true if an event that ended so leaves nothing for its message to do.
+pub(super) fn stands(Settlement { state, outcome, reason, .. }: &Settlement) -> bool {
+    Effect::of(*state, *outcome) == Some(Effect::Confirmed) || *reason == Some(Reason::Superseded)
 }
 
 /// The questions of a batch, in its order. `ends`: superseded events end unsent.
 pub fn questions<'a>(
-    requests: impl IntoIterator<Item = &'a Request>,
-    dedup: &Dedup,
+    requests: impl Iterator<Item = &'a Request> + Clone,
+    state: &RecorderState,
     ends: bool,
-) -> impl Iterator<Item = Question<'a>> {
-    requests.into_iter().flat_map(move |request| {
-        let mut asked = Vec::new();
+) -> Vec<Question<'a>> {
+    let (mut asked, dedup) = (Vec::new(), state.dedup());
+    let tight = lacks_room(requests.clone(), state);
+    let mut keys: Vec<&str> = Vec::new();
+    for request in requests {
         match request {
             Request::Command { command, ids, .. } => {
                 let bodies = matches!(command, Command::Replay { .. });
@@ -94,11 +106,40 @@ pub fn questions<'a>(
                     asked.extend(unknown_triggers(submission, dedup));
                 }
             }
-            Request::Confirm(confirmation) => asked.push(Question::Confirmed(confirmation)),
+            Request::Confirm(confirmation) => {
+                keys.extend(confirmation.told.incident_key.as_deref());
+                asked.push(Question::Confirmed { confirmation, all: false });
+            }
+            Request::Settle(settle) if tight => asked.push(Question::Counted(settle.settlement.id)),
             _ => {}
         }
-        asked
-    })
+    }
+    for question in &mut asked {
+        if let Question::Confirmed { confirmation, all } = question
+            && let Some(key) = confirmation.told.incident_key.as_deref()
+        {
+            *all = keys.iter().filter(|one| **one == key).count() > 1;
+        }
+    }
+    asked
+}
+
+/// Returns true if the new events of a batch do not all fit into the limits as they are used now. Then the room counts that
+/// its settlements free.
+fn lacks_room<'a>(requests: impl Iterator<Item = &'a Request>, state: &RecorderState) -> bool {
+    let mut wanted: Vec<(&str, u64, u64)> = Vec::new();
+    for request in requests {
+        let (Request::Record(submission) | Request::Replace { submission, .. }) = request else { continue };
+        let (events, bytes) = submission.room();
+        match wanted.iter_mut().find(|(source, ..)| *source == &*submission.source) {
+            Some(one) => (one.1, one.2) = (one.1 + events, one.2 + bytes),
+            None => wanted.push((&submission.source, events, bytes)),
+        }
+    }
+    let all = wanted.iter().fold((0, 0), |all, one| (all.0 + one.1, all.1 + one.2));
+    let fits = |source, events, bytes| state.room.totals.fit(&state.limits, source, events, bytes) == Fit::Fits;
+    let each = || wanted.iter().all(|(source, events, bytes)| fits(Some(*source), *events, *bytes));
+    !(wanted.is_empty() || fits(None, all.0, all.1) && each())
 }
 
 /// Triggers of keys that deduplication does not know.

@@ -222,6 +222,19 @@ impl Unavailable {
     }
 }
 
+impl Submission {
+    /// The events and bytes that it asks room for. Refused payloads have limits of their own.
+    pub(super) fn room(&self) -> (u64, u64) {
+        let trace_state = self.trace.as_ref().map_or(0, TraceContext::state_bytes);
+        let bodies = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Event { draft, .. } => Some(draft.body.bytes().len() + trace_state),
+            Entry::Refused { .. } => None,
+        });
+        let (events, bytes) = bodies.fold((0, self.raw.len()), |(events, bytes), body| (events + 1, bytes + body));
+        if events == 0 { (0, 0) } else { (events, bytes as u64) }
+    }
+}
+
 impl AttemptRecord {
     /// The record, shortened for a volume with little room.
     pub(super) fn shortened(&self) -> AttemptRecord {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Now, WallTime};
 use crate::event::{Action, EventId, HoldRecord, KeyId, Outcome, Priority, State, UpdateHash};
 use crate::journal::dedup::{Dedup, Effect, Occurrences, Taken};
-use crate::journal::fact::Fact;
+use crate::journal::fact::{Counted, Fact};
 use crate::journal::request::StoredRetry;
 use crate::journal::space::Space;
 use crate::journal::totals::{Limits, TotalsBySource};
@@ -69,12 +69,23 @@ impl RecorderState {
                 self.room.next = EventId(id.0 + 1);
                 self.room.totals.add(payload.source, State::Refused, payload.bytes());
             }
-            Fact::Settled { key, settlement, .. } => {
+            Fact::Settled { key, settlement, frees, .. } => {
+                if let Some(Counted { source, state, bytes }) = frees {
+                    self.room.totals.remove(source, *state, *bytes);
+                    self.room.totals.add(source, settlement.state, *bytes);
+                }
                 if let Some(effect) = Effect::of(settlement.state, settlement.outcome) {
                     self.dedup.settle(*key, settlement.id, effect);
                 }
             }
-            Fact::Ended { id, key: Some(key), .. } => self.dedup.settle(*key, *id, Effect::None),
+            Fact::Ended { id, key, frees, .. } => {
+                if let Some(Counted { source, state, bytes }) = frees {
+                    self.room.totals.remove(source, *state, *bytes);
+                }
+                if let Some(key) = key {
+                    self.dedup.settle(*key, *id, Effect::None);
+                }
+            }
             Fact::Held(hold) => {
                 if let Err(at) = self.holds.binary_search_by(|known| known.target.cmp(&hold.target)) {
                     Arc::make_mut(&mut self.holds).insert(at, hold.clone());
@@ -87,7 +98,6 @@ impl RecorderState {
             }
             Fact::Repeated { of, .. } => drop(self.repeated.remove(of)),
             Fact::Tried { .. }
-            | Fact::Ended { key: None, .. }
             | Fact::Commanded(_)
             | Fact::Confirmed { .. }
             | Fact::Differed(_)

@@ -10,12 +10,13 @@ use proptest::prelude::*;
 
 use super::decide::{Accepted, Owed};
 use super::dedup::{Arrival, Dedup, KeyState, Settings};
-use super::recorder::core::Core;
+use super::recorder::core::{Core, Due};
 use super::request::{
-    AttemptRecord, Command, CommandOrigin, Entry, Request, Settle, ShadowDifferences, StoredRetry, Submission,
+    AttemptRecord, Command, CommandOrigin, Commanded, Declined, Entry, Request, Settle, ShadowDifferences, StoredRetry,
+    Submission, Unavailable,
 };
 use super::state::{RecorderState, restore_key};
-use super::{Config, Found, Journal, Lock, Shares};
+use super::{Config, Found, Journal, Limits, Lock, Shares};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::event::{
     Action, Body, Draft, EventId, HoldTarget, KeyId, Occurrence, Outcome, Priority, Settlement, SourceNames, State,
@@ -175,6 +176,11 @@ impl Fixture {
 
     /// Decides a batch, and writes it. Returns the new events.
     fn turn(&mut self, steps: &[Step]) -> Vec<Accepted> {
+        self.decide(steps).accepted
+    }
+
+    /// The same; returns all that is due.
+    fn decide(&mut self, steps: &[Step]) -> Due {
         let requests = steps.iter().filter_map(|step| request(step, &self.taken));
         // The dispatcher settles an event once.
         let ended = &mut self.ended;
@@ -186,14 +192,17 @@ impl Fixture {
         let mut batch = self.journal.begin().unwrap();
         let space = batch.space().unwrap();
         self.core.state.room = batch.room(space, false);
-        let known = batch.look_up(requests.iter(), self.core.state.dedup(), true).unwrap();
+        let known = batch.look_up(requests.iter(), &self.core.state, true).unwrap();
         let (facts, due) = self.core.decide(&known, requests.iter(), self.now);
         batch.apply(&facts).unwrap();
         batch.commit().unwrap();
         assert!(due.owed.iter().all(|owed| !matches!(owed, Owed::Tally)));
         self.taken.extend(due.accepted.iter().map(|accepted| (accepted.event.id, accepted.event.key)));
         self.now = Now { monotonic: Monotonic(self.now.monotonic.0 + 10), wall: WallTime(self.now.wall.0 + 10) };
-        due.accepted
+        // What is counted while a batch is decided is never less than what it then takes.
+        let (counted, taken) = (self.core.state.room.totals.all, self.journal.totals());
+        assert!(counted.queued >= taken.queued && counted.dead + counted.queued >= taken.dead + taken.queued);
+        due
     }
 
     /// The state that a start would restore.
@@ -206,6 +215,103 @@ impl Fixture {
         assert!(restored.unwrap().is_empty());
         dedup
     }
+}
+
+fn command(which: usize, command: Command) -> Step {
+    Step::Command { which, command }
+}
+
+const REPLAY: Command = Command::Replay { force: false };
+
+fn commanded(owed: &[Owed]) -> Vec<&Commanded> {
+    owed.iter().flat_map(|owed| if let Owed::Commanded(done) = owed { done.as_slice() } else { &[] }).collect()
+}
+
+/// As many triggers of keys of their own as fit, which are dead letters then.
+fn full_of_dead_letters(directory: &Path) -> Fixture {
+    let mut fixture = Fixture::open(directory);
+    fixture.core.state.limits = Limits { max_events: 3, ..fixture.core.state.limits.clone() };
+    for key in 0..3 {
+        fixture.turn(&[Step::Record(vec![(key, true, 0, None)])]);
+        fixture.turn(&[Step::Settle { which: usize::from(key), state: State::Dead, outcome: None }]);
+    }
+    fixture
+}
+
+#[test]
+fn each_dead_letter_makes_room_for_its_own_replay_and_each_end_for_what_comes_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = full_of_dead_letters(directory.path());
+    let due = fixture.decide(&[command(0, REPLAY), command(1, REPLAY), command(2, REPLAY)]);
+    for one in commanded(&due.owed) {
+        assert!(matches!(one, Commanded::Replayed { .. }), "{one:?}");
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = full_of_dead_letters(directory.path());
+    let new = Step::Record(vec![(3, true, 0, None)]);
+    let due = fixture.decide(std::slice::from_ref(&new));
+    assert_eq!(due.owed, [Owed::Unavailable(Unavailable::Backlog)]);
+    let due = fixture.decide(&[command(0, Command::Discard), new.clone()]);
+    assert!(matches!(due.owed[1], Owed::Recorded(_)), "{due:?}");
+
+    let resolve = Step::Record(vec![(0, false, 0, None)]);
+    let delivered = Step::Settle { which: 3, state: State::Delivered, outcome: Some(Outcome::Created) };
+    let due = fixture.decide(&[delivered, resolve]);
+    assert!(matches!(due.owed[1], Owed::Recorded(_)), "{due:?}");
+}
+
+#[test]
+fn a_replay_beside_a_discard_of_the_same_event_is_carried_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = full_of_dead_letters(directory.path());
+    let due = fixture.decide(&[command(0, REPLAY), command(0, Command::Discard)]);
+    let done = commanded(&due.owed);
+    assert!(matches!(done[0], Commanded::Replayed { .. }), "{done:?}");
+    assert_eq!(done[1], &Commanded::Declined(Declined::Ended));
+}
+
+#[test]
+fn a_trigger_whose_key_is_evicted_beside_its_replay_is_not_replayed_past_a_later_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(directory.path());
+    let trigger = |key| Step::Record(vec![(key, true, 0, None)]);
+    fixture.turn(&[trigger(0)]);
+    fixture.turn(&[Step::Settle { which: 0, state: State::Dead, outcome: None }]);
+    fixture.turn(&[trigger(0)]);
+    fixture.turn(&[Step::Settle { which: 1, state: State::Delivered, outcome: Some(Outcome::Created) }]);
+    // One key more than are kept.
+    let due = fixture.decide(&[trigger(1), trigger(2), trigger(3), command(0, REPLAY)]);
+    assert_eq!(commanded(&due.owed), [&Commanded::Declined(Declined::LaterUnknown)]);
+}
+
+#[test]
+fn what_is_delivered_beside_its_replay_waited_and_can_not_be_discarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(directory.path());
+    fixture.turn(&[Step::Record(vec![(0, true, 0, None)])]);
+    let delivered = Step::Settle { which: 0, state: State::Delivered, outcome: Some(Outcome::Created) };
+    let due = fixture.decide(&[delivered, command(0, REPLAY), command(0, Command::Discard)]);
+    let done = commanded(&due.owed);
+    assert_eq!(
+        done,
+        [&Commanded::Declined(Declined::Waiting { next: None }), &Commanded::Declined(Declined::Delivered)]
+    );
+}
+
+#[test]
+fn refused_payloads_stay_where_they_take_nobodys_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(directory.path());
+    for number in 0..30 {
+        let trigger = number % 2 == 0;
+        fixture.turn(&[Step::Record(vec![(0, trigger, 0, None)])]);
+    }
+    assert_eq!(fixture.journal.totals().queued, 30, "full");
+    for _ in 0..3 {
+        fixture.turn(&[Step::Refuse]);
+    }
+    assert_eq!(fixture.journal.totals().refused, 3);
 }
 
 /// Where superseded events end unsent, its resolve must close what may be open.

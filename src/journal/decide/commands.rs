@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Decisions, EntryNumber, Origin, Owed};
 use crate::event::{EventId, HoldRecord, HoldTarget, KeyId, Outgoing, Queued, Reason, State};
 use crate::journal::dedup::{AcceptReason, Arrival};
-use crate::journal::fact::{CommandTarget, Fact, NewCommand, NewEvent, Raw};
+use crate::journal::fact::{CommandTarget, Counted, Fact, NewCommand, NewEvent, Raw};
 use crate::journal::known::{Blob, Decided as DecidedBefore, KnownEvent, Later, Stored, StoredRow};
 use crate::journal::request::{
     Command, CommandOrigin, Commanded, Declined, Entry, HOLDS_MAX, HoldChange, Replay, Submission, Unavailable,
@@ -69,7 +69,7 @@ impl<'a> Decisions<'_, 'a> {
         if let Some((_, EntryNumber { id, .. })) = submission.entries.iter().zip(&entries).rfind(is_new) {
             self.replayed.insert(of, *id);
         }
-        self.end(of, None, Reason::Replayed);
+        self.end(of, None, Reason::Replayed, self.counted(stored));
         self.note(Command::Replay { force }.as_str(), origin, CommandTarget::Events(vec![of]));
         Ok(Owed::Recorded(entries))
     }
@@ -104,7 +104,7 @@ impl<'a> Decisions<'_, 'a> {
         let decided = stored.decided.as_ref().ok_or(Declined::Undecided)?;
         self.declines_replay(stored, decided, force)?;
         let (state, _) = self.stands(stored);
-        let Some(KnownEvent { body, raw, .. }) = self.known.events.get(&id) else {
+        let Some(KnownEvent { body, .. }) = self.known.events.get(&id) else {
             return Err(Declined::NotKept);
         };
         let body = match body {
@@ -113,11 +113,11 @@ impl<'a> Decisions<'_, 'a> {
             Blob::Gone => return Err(Declined::Pruned),
             Blob::Damaged => return Err(Declined::Damaged),
         };
-        let raw = match (raws.get(&stored.raw_in), raw) {
+        let raw = match (raws.get(&stored.raw_in), self.known.raws.get(&stored.raw_in)) {
             (Some(other), _) => Raw::In(*other),
-            (None, Blob::Sound(raw)) => Raw::Bytes(raw),
+            (None, Some(Blob::Sound(raw))) => Raw::Bytes(raw),
             // What came is only kept for a person to see: the event does not rest on it.
-            (None, Blob::Gone | Blob::Damaged) => Raw::Gone,
+            (None, _) => Raw::Gone,
         };
         let key = KeyId::new(&stored.source, &decided.incident_key);
         let arrival =
@@ -145,7 +145,7 @@ impl<'a> Decisions<'_, 'a> {
         let new = self.append_again(stored, decided, key, event, body.clone());
         raws.entry(stored.raw_in).or_insert(new);
         self.replayed.insert(id, new);
-        self.end(id, None, Reason::Replayed);
+        self.end(id, None, Reason::Replayed, self.counted(stored));
         let DecidedBefore { action, incident_key, .. } = decided;
         let (source, incident_key) = (Arc::clone(&stored.source), incident_key.clone());
         Ok(Commanded::Replayed { id: new, source, action: *action, incident_key })
@@ -186,7 +186,8 @@ impl<'a> Decisions<'_, 'a> {
     /// Declines the replay of an event by its state, or by what came after it.
     fn declines_replay(&self, stored: &Stored, decided: &DecidedBefore, force: bool) -> Result<(), Declined> {
         let (state, reason) = self.stands(stored);
-        if state == State::Queued {
+        // One that ends in this batch is still one that waited when it was asked for: its body was not read.
+        if stored.state == State::Queued {
             let next = stored.retry_at.filter(|at| *at > self.context.now.wall);
             return Err(Declined::Waiting { next });
         }
@@ -218,15 +219,15 @@ impl<'a> Decisions<'_, 'a> {
 
     fn discard(&mut self, id: EventId) -> Result<Commanded, Declined> {
         let row = self.known.events.get(&id).map(|known| &known.row);
-        let (state, source, key) = match row {
+        let (state, source, key, frees) = match row {
             None | Some(StoredRow::NotKept) => return Err(Declined::NotKept),
             Some(StoredRow::Damaged(None)) => return Err(Declined::Damaged),
             Some(StoredRow::Damaged(Some((state, source)))) => {
-                (self.ended.get(&id).map_or(*state, |(state, _)| *state), source, None)
+                (self.ended.get(&id).map_or(*state, |(state, _)| *state), source, None, None)
             }
             Some(StoredRow::Sound(stored)) => {
                 let key = stored.decided.as_ref().map(|decided| KeyId::new(&stored.source, &decided.incident_key));
-                (self.stands(stored).0, &stored.source, key)
+                (self.stands(stored).0, &stored.source, key, self.counted(stored))
             }
         };
         match state {
@@ -235,13 +236,27 @@ impl<'a> Decisions<'_, 'a> {
             State::Ended => return Err(Declined::Ended),
             State::Dead | State::Refused => {}
         }
-        self.end(id, key, Reason::Discarded);
+        self.end(id, key, Reason::Discarded, frees);
         Ok(Commanded::Discarded { source: Arc::clone(source) })
     }
 
-    fn end(&mut self, id: EventId, key: Option<KeyId>, reason: Reason) {
-        self.ended.insert(id, (State::Ended, reason.clone()));
-        self.add(Fact::Ended { id, key, reason, at: self.context.now.wall });
+    /// Ends a dead letter or a refused payload. Anything else stays as it is.
+    fn end(&mut self, id: EventId, key: Option<KeyId>, reason: Reason, frees: Option<Counted>) {
+        if frees.is_some() || self.is_damaged(id) {
+            self.ended.insert(id, (State::Ended, Some(reason.clone())));
+            self.add(Fact::Ended { id, key, reason, at: self.context.now.wall, frees });
+        }
+    }
+
+    fn is_damaged(&self, id: EventId) -> bool {
+        matches!(self.known.events.get(&id).map(|known| &known.row), Some(StoredRow::Damaged(_)))
+    }
+
+    /// The room that a dead letter or a refused payload takes.
+    fn counted(&self, stored: &Stored) -> Option<Counted> {
+        let (state, _) = self.stands(stored);
+        let counts = matches!(state, State::Dead | State::Refused);
+        counts.then(|| Counted { source: Arc::clone(&stored.source), state, bytes: stored.bytes })
     }
 
     /// Puts a hold in force, or releases it.
@@ -272,9 +287,9 @@ impl<'a> Decisions<'_, 'a> {
     }
 
     /// The state of an event and its reason, after the facts of this batch.
-    fn stands<'s>(&'s self, stored: &'s Stored) -> (State, Option<&'s Reason>) {
+    pub(super) fn stands<'s>(&'s self, stored: &'s Stored) -> (State, Option<&'s Reason>) {
         match self.ended.get(&stored.id) {
-            Some((state, reason)) => (*state, Some(reason)),
+            Some((state, reason)) => (*state, reason.as_ref()),
             None => (stored.state, stored.reason.as_ref()),
         }
     }
@@ -282,11 +297,17 @@ impl<'a> Decisions<'_, 'a> {
     /// The reason to decline a replay: that the event was replayed before, else `why`. Who replays it again should hear
     /// what became of it, and not how to page everybody once more.
     fn declined_replay(&self, id: EventId, why: Declined) -> Declined {
-        if let Some(new) = self.replayed.get(&id) {
-            return Declined::Replayed(Replay { id: *new, state: State::Queued, outcome: None });
+        let of_batch =
+            |of: EventId| self.replayed.get(&of).map(|new| Replay { id: *new, state: State::Queued, outcome: None });
+        let known = || self.known.events.get(&id).and_then(|known| known.newest_replay);
+        let Some(mut newest) = of_batch(id).or_else(known) else { return why };
+        while let Some(newer) = of_batch(newest.id) {
+            newest = newer;
         }
-        let newest = self.known.events.get(&id).and_then(|known| known.newest_replay);
-        newest.map_or(why, Declined::Replayed)
+        if let Some((state, _)) = self.ended.get(&newest.id) {
+            newest = Replay { state: *state, ..newest };
+        }
+        Declined::Replayed(newest)
     }
 
     /// Declines where an event of the key was taken after `id`.
@@ -299,9 +320,10 @@ impl<'a> Decisions<'_, 'a> {
             Some(last) if last > id => Declined::LaterEvent(last),
             Some(_) => return Ok(()),
             None => match self.known.later.get(&(id, key)) {
-                None | Some(Later::None) => return Ok(()),
+                Some(Later::None) => return Ok(()),
                 Some(Later::Event(later)) => Declined::LaterEvent(*later),
-                Some(Later::Unknown) => Declined::LaterUnknown,
+                // It is asked for every key that deduplication did not know: this one was evicted in this batch.
+                None | Some(Later::Unknown) => Declined::LaterUnknown,
             },
         };
         Err(self.declined_replay(id, why))

@@ -52,7 +52,7 @@ impl<'a> Batch<'a> {
         if facts.iter().any(|fact| matches!(fact, Fact::Refused { .. })) {
             self.trim_refused()?;
         }
-        self.keep_limits()
+        if facts.iter().any(|fact| matches!(fact, Fact::Taken { .. })) { self.keep_limits() } else { Ok(()) }
     }
 
     fn apply_one(&mut self, fact: &Fact<'_>) -> Result<(), Error> {
@@ -89,8 +89,11 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Removes refused payloads, oldest first, while the limits are exceeded.
+    /// Removes refused payloads, oldest first, while the limits are exceeded, unless that would not suffice.
     pub(super) fn keep_limits(&mut self) -> Result<(), Error> {
+        if !self.totals.all.without_refused().fits(0, 0, &self.journal.limits) {
+            return Ok(());
+        }
         while !self.totals.all.fits(0, 0, &self.journal.limits) {
             if !self.drop_oldest_refused()? {
                 break;

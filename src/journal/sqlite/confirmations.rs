@@ -84,14 +84,16 @@ impl Batch<'_> {
         Ok(last.map(event))
     }
 
-    /// The event that a confirmation is about, among those of a key up to `last`. It looks at the newest rows before that
-    /// only: an event that is farther from its confirmation is an old one.
-    pub fn confirmed_event(
+    /// The events that a confirmation may be about, among those of a key up to `last`, newest first: up to the one that it
+    /// is about, or all. It looks at the newest rows before that only: an event that is farther from its confirmation is an
+    /// old one.
+    pub(super) fn candidates_of_key(
         &self,
         told: Option<IncidentAction>,
         (source, incident_key): (&str, &str),
         last: EventId,
-    ) -> Result<Option<EventId>, Error> {
+        all: bool,
+    ) -> Result<Vec<Candidate>, Error> {
         let mut statement = self.prepare(
             "SELECT id, action, \
              EXISTS (SELECT 1 FROM confirmation WHERE confirmation.event = recent.id AND confirmation.action = 'opened'), \
@@ -99,11 +101,16 @@ impl Batch<'_> {
              FROM (SELECT id, action, source, incident_key FROM event WHERE id <= ?1 ORDER BY id DESC LIMIT ?4) AS recent \
              WHERE source = ?2 AND incident_key = ?3",
         )?;
-        let rows = statement.query_map(params![sql(last), source, incident_key, ROWS_SEARCHED], |row| {
+        let mut rows = statement.query_map(params![sql(last), source, incident_key, ROWS_SEARCHED], |row| {
             let of = row.get_ref(1)?.as_str().ok().and_then(action).unwrap_or(Action::Trigger);
             Ok(Candidate { id: event(row.get(0)?), action: of, opened: row.get(2)?, closed: row.get(3)? })
         })?;
-        Ok(relate(told, rows)?)
+        let mut candidates = Vec::new();
+        relate(told, rows.by_ref().inspect(|row| candidates.extend(row.as_ref().ok())))?;
+        if all {
+            candidates.extend(rows.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(candidates)
     }
 
     /// The number of the next confirmation.

@@ -1,5 +1,6 @@
 //! Look-ups for decisions: kept events, their settlements, later events of their keys.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,11 +13,13 @@ use super::{Error, Journal, key_state, values};
 use crate::clock::WallTime;
 use crate::event::{Damage, EventId, KeyId, Occurrence, Reason, Settlement, State, UpdateHash};
 use crate::journal::dedup::Dedup;
+use crate::journal::fact::Counted;
 use crate::journal::known::{
-    Blob, Decided, Known, KnownEvent, Later, LaterQuestion, Question, Stored, StoredRow, later_questions, questions,
-    stands,
+    Blob, Decided, Known, KnownEvent, Later, LaterQuestion, OfSource, Question, Stored, StoredRow, later_questions,
+    questions, stands,
 };
 use crate::journal::request::{Confirmation, Replay, Request};
+use crate::journal::state::RecorderState;
 
 impl Journal {
     /// The settlement of an event; none while it is queued, or if it can't be read.
@@ -45,53 +48,78 @@ impl Batch<'_> {
     pub(in crate::journal) fn look_up<'r>(
         &self,
         requests: impl Iterator<Item = &'r Request> + Clone,
-        dedup: &Dedup,
+        state: &RecorderState,
         ends: bool,
     ) -> Result<Known, Error> {
         let mut known = Known::default();
-        for question in questions(requests.clone(), dedup, ends) {
+        for question in questions(requests.clone(), state, ends) {
             match question {
-                Question::Event { id, bodies } => drop(known.events.insert(id, self.known_event(id, bodies)?)),
+                Question::Event { id, bodies } => self.know_event(&mut known, id, bodies)?,
                 Question::MayBeOpen { key, source, incident_key } => {
                     if self.may_be_open(source, incident_key)? {
                         known.may_be_open.insert(key);
                     }
                 }
+                Question::Counted(event) => {
+                    if let Some((standing, source)) = self.standing_in_source(event)? {
+                        let (state, bytes) = (standing.state, standing.bytes);
+                        known.counted.insert(event, Counted { source: source.into(), state, bytes });
+                    }
+                }
                 Question::Standing(event) => {
-                    if stands(self.journal.settlement(event)?.as_ref()) {
+                    if self.still_stands(event)? {
                         known.standing.insert(event);
                     }
                 }
-                Question::Confirmed(confirmation) => {
+                Question::Confirmed { confirmation, all } => {
                     known.next_confirmation = self.next_confirmation()?;
-                    if let Some(about) = self.confirmed(confirmation, dedup)? {
-                        known.confirmed.insert(Arc::clone(&confirmation.request_id), about);
-                    }
+                    let candidates = self.candidates(confirmation, all, state.dedup())?;
+                    known.candidates.insert(Arc::clone(&confirmation.request_id), candidates);
                 }
             }
         }
         if known.events.is_empty() {
             return Ok(known);
         }
-        let mut rows = ROWS_LOOKED_AT_MAX;
+        let (dedup, mut rows) = (state.dedup(), ROWS_LOOKED_AT_MAX);
         for question in later_questions(requests, dedup, &known) {
-            let later = self.later(&question, dedup.has_evicted(), &mut rows)?;
-            known.later.insert((question.of, question.key), later);
+            if let Entry::Vacant(place) = known.later.entry((question.of, question.key)) {
+                place.insert(self.later(&question, dedup.has_evicted(), &mut rows)?);
+            }
         }
         Ok(known)
     }
 
-    fn known_event(&self, id: EventId, bodies: bool) -> Result<KnownEvent, Error> {
-        let row = match self.stored(id)? {
-            None => StoredRow::NotKept,
-            Some(Err(_)) => StoredRow::Damaged(self.state_of_damaged(id)?),
-            Some(Ok(stored)) => StoredRow::Sound(Box::new(stored)),
-        };
-        let (mut body, mut raw) = (Blob::Gone, Blob::Gone);
-        if let (true, StoredRow::Sound(stored)) = (bodies, &row) {
-            (body, raw) = (self.body(id)?, self.raw(&stored.request, stored.raw_in)?);
+    /// Reads what is kept of an event; its bodies where it is to be replayed and may be.
+    fn know_event(&self, known: &mut Known, id: EventId, bodies: bool) -> Result<(), Error> {
+        if let Entry::Vacant(place) = known.events.entry(id) {
+            let row = match self.stored(id)? {
+                None => StoredRow::NotKept,
+                Some(Err(_)) => StoredRow::Damaged(self.state_of_damaged(id)?),
+                Some(Ok(stored)) => StoredRow::Sound(Box::new(stored)),
+            };
+            let newest_replay = self.newest_replay(id)?;
+            place.insert(KnownEvent { row, body: Blob::Gone, newest_replay });
         }
-        Ok(KnownEvent { row, body, raw, newest_replay: self.newest_replay(id)? })
+        let Some(KnownEvent { row: StoredRow::Sound(stored), body, .. }) = known.events.get_mut(&id) else {
+            return Ok(());
+        };
+        if bodies && stored.state != State::Queued && stored.decided.is_some() && *body == Blob::Gone {
+            *body = self.body(id)?;
+            if let Entry::Vacant(place) = known.raws.entry(stored.raw_in) {
+                place.insert(self.raw(&stored.request, stored.raw_in)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether an event leaves nothing for a copy of its message to do: it waits, the upstream holds it, or later
+    /// events of its key made it pointless. Of one that is not kept nobody knows.
+    fn still_stands(&self, event: EventId) -> Result<bool, Error> {
+        match self.journal.settlement(event)? {
+            Some(settlement) => Ok(stands(&settlement)),
+            None => Ok(self.standing(event)?.is_some_and(|standing| standing.state == State::Queued)),
+        }
     }
 
     /// Looks for an event of a key that was taken after another: an index finds those that ended without effect; for keys
@@ -108,23 +136,23 @@ impl Batch<'_> {
         Ok(later)
     }
 
-    /// The event that a confirmation is about, with its source: of several sources that know the key, the newest.
-    fn confirmed(
+    /// The events that a confirmation may be about, of each source that knows its key.
+    fn candidates(
         &self,
         Confirmation { told, of, .. }: &Confirmation,
+        all: bool,
         dedup: &Dedup,
-    ) -> Result<Option<(EventId, Arc<str>)>, Error> {
-        let Some(key) = &told.incident_key else { return Ok(None) };
-        let mut about: Option<(EventId, &Arc<str>)> = None;
+    ) -> Result<Vec<OfSource>, Error> {
+        let Some(key) = &told.incident_key else { return Ok(Vec::new()) };
+        let mut candidates = Vec::new();
         for source in of.iter() {
             // A call that was given up may have opened an incident all the same.
             let last = dedup.last(KeyId::new(source, key)).max(self.last_without_effect(source, key)?);
             let Some(last) = last else { continue };
-            if let Some(event) = self.confirmed_event(told.action, (source, key), last)? {
-                about = about.max(Some((event, source)));
-            }
+            let of_source = self.candidates_of_key(told.action, (source, key), last, all)?;
+            candidates.push((Arc::clone(source), of_source));
         }
-        Ok(about.map(|(event, source)| (event, Arc::clone(source))))
+        Ok(candidates)
     }
 
     /// An event or refused payload; none if it is not kept, an error if its checksum does not match.

@@ -159,7 +159,7 @@ impl World {
         let (now, next) = (self.now(), self.disk.next());
         let relay = self.relay.as_mut().expect("the relay lives");
         let mut known = Known::default();
-        for question in questions(requests.iter().copied(), relay.core.state.dedup(), relay.core.ends_superseded()) {
+        for question in questions(requests.iter().copied(), &relay.core.state, relay.core.ends_superseded()) {
             if let Question::MayBeOpen { key, incident_key, .. } = question
                 && self.disk.may_be_open(incident_key.parse().unwrap())
             {

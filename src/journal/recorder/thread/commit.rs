@@ -17,7 +17,7 @@ impl RecorderThread {
         let removed = self.shortage.make_room(&mut batch, &mut core.state.dedup, new_events(messages))?;
         core.state.room = batch.room(self.shortage.space, self.shortage.refusing);
         let requests = messages.iter().map(|message| &message.request);
-        let known = batch.look_up(requests.clone(), &core.state.dedup, core.ends_superseded())?;
+        let known = batch.look_up(requests.clone(), &core.state, core.ends_superseded())?;
         let (facts, due) = core.decide(&known, requests, self.parts.clock.now());
         (self.shortage.space, self.shortage.refusing) = (core.state.room.space, core.state.room.refusing);
         if facts.is_empty() && !removed {

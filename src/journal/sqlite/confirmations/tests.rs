@@ -97,7 +97,8 @@ fn the_event_is_the_one_that_led_to_it() {
     put_event(&mut journal, 3, "trigger", "reopening", 3);
     let about = |journal: &mut Journal, action| {
         let batch = journal.begin().unwrap();
-        batch.confirmed_event(Some(action), ("s", "k"), EventId(3)).unwrap()
+        let candidates = batch.candidates_of_key(Some(action), ("s", "k"), EventId(3), false).unwrap();
+        relate(Some(action), candidates.into_iter().map(Ok::<_, Error>)).unwrap()
     };
     assert_eq!(about(&mut journal, IncidentAction::Opened), Some(EventId(3)));
     assert_eq!(about(&mut journal, IncidentAction::Closed), Some(EventId(2)));
@@ -108,7 +109,8 @@ fn the_event_is_the_one_that_led_to_it() {
     journal.execute("UPDATE event SET state = 'dead' WHERE id = 2");
     assert_eq!(last(&mut journal), Some(EventId(2)));
     let batch = journal.begin().unwrap();
-    assert_eq!(batch.confirmed_event(None, ("other", "k"), EventId(3)).unwrap(), None);
+    assert_eq!(batch.candidates_of_key(None, ("other", "k"), EventId(3), true).unwrap(), []);
+    assert_eq!(batch.candidates_of_key(None, ("s", "k"), EventId(3), true).unwrap().len(), 3, "all that there are");
 }
 
 #[test]
