@@ -123,8 +123,8 @@ pub(crate) fn of_refusal(status: u16, source: &str, readiness: Option<&Value>) -
                 .to_owned(),
         ],
         403 => vec![format!(
-            "`sources.{source}.allow_from` leaves this machine out, or the listener's `client_ca` wants a certificate, \
-             which this command does not show: `curl --cert` does"
+            "`sources.{source}.allow_from` leaves this machine out, or the listener asks for a client certificate \
+             (`listen.tls.client_ca`), which this command does not send"
         )],
         404 => vec![format!("the relay that runs knows no source `{source}`: a new one needs a restart")],
         429 | 503 => readiness.map(degraded).unwrap_or_default().iter().flat_map(degradation).collect(),

@@ -115,8 +115,9 @@ impl Count {
         self.first()?;
         self.open.push(Open { place: self.sizes.len(), is_object });
         self.sizes.push(0);
-        // Of this list itself, while it grows.
-        self.take(3 * size_of::<u32>())
+        // Of this list itself, which grows by doubling. While it moves it takes half as much again, but then there is no
+        // tree yet.
+        self.take(2 * size_of::<u32>())
     }
 
     fn end(&mut self) -> Option<usize> {
@@ -154,7 +155,7 @@ impl Count {
         if is_escaped {
             self.collected(length)?;
         }
-        self.take(length)?;
+        self.take(length.saturating_sub(QUOTES))?;
         Some(length)
     }
 
@@ -304,8 +305,10 @@ const ELEMENT: usize = size_of::<Value>();
 const MEMBER: usize = size_of::<(u64, String, Value)>();
 /// Memory for counting, beside some for each container.
 const COUNTING: usize = DEPTH_MAX * size_of::<Open>() + 4 * size_of::<u32>();
-/// Behind the buckets of a table, and before them to align them.
-const TABLE_END: usize = 32;
+/// The bytes of a group, which end a table. Its buckets need none before them: they are a multiple of a group.
+const TABLE_END: usize = 16;
+/// A string takes the memory of what stands between them.
+const QUOTES: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -62,6 +62,26 @@ fn a_short_text_takes_no_more_than_the_room_of_a_short_one_however_dense_it_is()
 }
 
 #[test]
+fn no_text_of_up_to_25_kib_is_too_dense() {
+    for (claim, text) in dense(25 * 1024 - 300) {
+        assert!(text.len() <= 25 * 1024, "{claim}: {}", text.len());
+        assert!(!matches!(read(text.as_bytes(), Room::of(text.len())), Err(Unread::TooDense { .. })), "{claim}");
+    }
+}
+
+#[test]
+fn a_long_list_of_small_objects_as_alerts_have_them_is_read() {
+    let object = r#"{"a":"web-01","b":"disk /var","c":"91 percent"}"#;
+    assert_eq!(object.len(), 47);
+    for count in [2_000, 20_000] {
+        let text = format!("[{}]", vec![object; count].join(","));
+        let mut read_it = false;
+        let took = memory(|| read_it = read(text.as_bytes(), Room::of(text.len())).is_ok());
+        assert!(read_it && took <= Room::of(text.len()).0, "{count}: {took} bytes for {}", text.len());
+    }
+}
+
+#[test]
 fn what_is_refused_is_told_by_the_byte_up_to_which_there_is_room() {
     for (claim, text) in dense(256 * 1024) {
         let Err(Unread::TooDense { at }) = read(text.as_bytes(), Room::of(text.len())) else { continue };

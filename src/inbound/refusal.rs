@@ -342,7 +342,8 @@ impl Refusal {
                  `gander events replay` then takes what is kept",
             ),
             Refusal::ContentType { is_form: true, .. } => Some(
-                "let the source take forms, `accept: [json, form]`; `gander events replay` then takes what is kept",
+                "if it is JSON, let the sender name it so, `Content-Type: application/json`; if it is a form, let the \
+                 source take forms, `accept: [json, form]`; `gander events replay` then takes what is kept",
             ),
             Refusal::ContentEncoding { .. } => Some(
                 "let the sender post uncompressed, or as gzip to a source with `accept_encoding: [gzip]`; `gander events \

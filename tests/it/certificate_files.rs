@@ -112,7 +112,7 @@ async fn a_test_event_to_a_listener_that_wants_certificates_is_told_why_it_can_n
         };
         let ended = crate::cli::fed(send(), payload("e1", "CRITICAL").to_string()).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.err.contains("`client_ca` wants a certificate"), "{ended:?}");
+        assert!(ended.err.contains("listen.tls.client_ca"), "{ended:?}");
     })
     .await;
 }
