@@ -188,6 +188,9 @@ async fn slow_heads_by_the_thousand_give_way_to_another_address() {
         until_full(&edge, count / 2).await;
         let end = Instant::now() + Duration::from_secs(scale(2, 20) as u64);
         honest(&edge, HONEST, "2,000 slow heads", || Instant::now() > end).await;
+        // Else each would have been answered all the same, when the time for heads was over.
+        let evicted = edge.metric("gander_connections_refused_total{reason=\"evicted\"}");
+        assert_ne!(evicted, "0", "they gave way");
         drop(flood);
     })
     .await;
