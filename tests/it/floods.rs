@@ -97,7 +97,7 @@ async fn wrong_tokens(edge: &Arc<Edge>, address: Ipv4Addr, count: usize) -> (Arc
         let _streams = tasks.join_all().await;
         told.store(true, Ordering::SeqCst);
         // They stay open while the others are asked.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     (over, flood)
 }
