@@ -18,6 +18,9 @@ use crate::support::{Edge, Setup, client, read_answer, read_to_end, request, siz
 use crate::upstream::{Reply, Upstream};
 
 const FLOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+/// Of a second flood in the same test: to find a free port at an address that used thousands takes the client longer than
+/// the relay takes to answer.
+const FLOOD_AGAIN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 67);
 const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The payload of a request that is answered without the disk.
 const NOISE: &str = r#"{"id":"k1","state":"INFO"}"#;
@@ -72,8 +75,9 @@ async fn honest(edge: &Edge, address: Ipv4Addr, claim: &str, mut is_over: impl F
 }
 
 /// Many connections with wrong tokens that stay open, made one after the other by several clients at once. Those that the
-/// relay closes are let go.
-async fn wrong_tokens(edge: &Arc<Edge>, count: usize) -> Arc<AtomicBool> {
+/// relay closes are let go. True once all were made; they end with the set of tasks, and with their files those of another
+/// flood would be too many.
+async fn wrong_tokens(edge: &Arc<Edge>, address: Ipv4Addr, count: usize) -> (Arc<AtomicBool>, JoinSet<()>) {
     let (over, clients) = (Arc::new(AtomicBool::new(false)), 8);
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
@@ -81,28 +85,27 @@ async fn wrong_tokens(edge: &Arc<Edge>, count: usize) -> Arc<AtomicBool> {
         tasks.spawn(async move {
             let mut streams = Vec::new();
             for _ in 0..count / clients {
-                if let Ok(mut stream) = connect_from(&edge, FLOOD).await {
-                    let _ = stream.write_all(WRONG.as_bytes()).await;
-                    streams.push(stream);
-                }
+                let mut stream = connect_from(&edge, address).await.expect("a port and a file for each");
+                let _ = stream.write_all(WRONG.as_bytes()).await;
+                streams.push(stream);
             }
             streams
         });
     }
-    let told = Arc::clone(&over);
-    tokio::spawn(async move {
+    let (told, mut flood) = (Arc::clone(&over), JoinSet::new());
+    flood.spawn(async move {
         let _streams = tasks.join_all().await;
         told.store(true, Ordering::SeqCst);
         // They stay open while the others are asked.
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        std::future::pending::<()>().await;
     });
-    over
+    (over, flood)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_tokens_by_the_thousand_cost_nobody_a_connection() {
     // Also one at the same address, as behind NAT.
-    for resting in [HONEST, FLOOD] {
+    for (flood, resting) in [(FLOOD, HONEST), (FLOOD_AGAIN, FLOOD_AGAIN)] {
         within(async {
             let mut setup = Setup::plain();
             setup.listen.limits.connections_max = scale(60, 4_000);
@@ -113,8 +116,12 @@ async fn wrong_tokens_by_the_thousand_cost_nobody_a_connection() {
                 assert_eq!(ask(&mut stream, &sized_request("", NOISE)).await, [200]);
                 rested.push(stream);
             }
-            let over = wrong_tokens(&edge, scale(800, 11_200)).await;
-            honest(&edge, HONEST, "wrong tokens", || over.load(Ordering::SeqCst)).await;
+            let (over, mut tasks) = wrong_tokens(&edge, flood, scale(800, 11_200)).await;
+            let is_over = || {
+                assert!(tasks.try_join_next().is_none(), "a flood that can't be made is none");
+                over.load(Ordering::SeqCst)
+            };
+            honest(&edge, HONEST, "wrong tokens", is_over).await;
             for stream in &mut rested {
                 assert_eq!(ask(stream, &sized_request("", NOISE)).await, [200], "it rested during the flood");
             }
@@ -185,6 +192,9 @@ async fn slow_heads_by_the_thousand_give_way_to_another_address() {
         until_full(&edge, count / 2).await;
         let end = Instant::now() + Duration::from_secs(scale(2, 20) as u64);
         honest(&edge, HONEST, "2,000 slow heads", || Instant::now() > end).await;
+        // Else each would have been answered all the same, when the time for heads was over.
+        let evicted = edge.metric("gander_connections_refused_total{reason=\"evicted\"}");
+        assert_ne!(evicted, "0", "they gave way");
         drop(flood);
     })
     .await;
