@@ -203,6 +203,15 @@ mod tests {
     use crate::confinement::Outcome;
 
     #[test]
+    fn a_connection_that_ends_before_its_first_request_counts_as_a_failed_handshake() {
+        let metrics = crate::metrics::Metrics::new();
+        for reason in ["proxy_header", "tls_handshake", "no_request", "address_limit"] {
+            metrics.connection_refused(reason);
+        }
+        assert_eq!(metrics.refused_connections(&HANDSHAKES), 3);
+    }
+
+    #[test]
     fn a_confinement_that_is_not_whole_is_shown_with_its_error_and_its_remedy() {
         let whole = confinement::Report {
             files: Outcome::Enforced,
