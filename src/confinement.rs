@@ -79,12 +79,38 @@ impl Outcome {
             Outcome::Failed(_) => "failed",
         }
     }
+
+    /// The outcome, with the error if there was one.
+    pub(crate) fn with_error(&self) -> String {
+        match self {
+            Outcome::Failed(error) => format!("failed: {error}"),
+            outcome => outcome.as_str().to_owned(),
+        }
+    }
 }
 
 impl Report {
     /// Each part with its name.
     pub(crate) fn parts(&self) -> [(&'static str, &Outcome); 3] {
         [("files", &self.files), ("system_calls", &self.system_calls), ("memory", &self.memory)]
+    }
+
+    /// What an operator can do about each part that is not wholly enforced.
+    pub(crate) fn remedies(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.parts().into_iter().filter_map(|(part, outcome)| {
+            let remedy = match (outcome, part) {
+                (Outcome::Enforced, _) => return None,
+                (Outcome::Failed(_), _) => {
+                    "remove the cause and restart the relay; or say `confinement: off`, if something else confines it"
+                }
+                (_, "files") => {
+                    "a kernel with Landlock confines it (since 5.13, where the boot parameter `lsm` does not leave it out), \
+                     one of 6.10 or newer wholly; the unit for systemd does so on older ones"
+                }
+                _ => "a kernel with seccomp filters, on x86_64, aarch64 or riscv64, confines it",
+            };
+            Some((part, remedy))
+        })
     }
 }
 
@@ -121,11 +147,7 @@ fn deny_system_calls() -> Result<Outcome, String> {
     let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(Outcome::Unsupported);
     };
-    let rules = denied().map_err(|error| error.to_string())?;
-    let eperm = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, eperm, architecture);
-    let program: BpfProgram =
-        filter.and_then(TryInto::try_into).map_err(|error: seccompiler::BackendError| error.to_string())?;
+    let program = filter(architecture).map_err(|error| error.to_string())?;
     match seccompiler::apply_filter_all_threads(&program) {
         Ok(()) => Ok(Outcome::Enforced),
         Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error))
@@ -135,6 +157,25 @@ fn deny_system_calls() -> Result<Outcome, String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The program that the kernel runs for each call.
+fn filter(architecture: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
+    let errno = rustix::io::Errno::PERM.raw_os_error().unsigned_abs();
+    let rules = SeccompFilter::new(denied()?, SeccompAction::Allow, SeccompAction::Errno(errno), architecture)?;
+    // On x86_64 each call has a second number, of the x32 ABI, which no rule knows. No other number is that large.
+    let refused = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, CALL_NUMBER_AT, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32_CALLS_FROM, 1),
+        instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno, 0),
+    ];
+    Ok(refused.into_iter().chain(BpfProgram::try_from(rules)?).collect())
+}
+
+/// One that jumps over so many others where its comparison is false.
+fn instruction(code: u32, value: u32, over_if_false: u8) -> seccompiler::sock_filter {
+    // Codes have a byte.
+    seccompiler::sock_filter { code: u16::try_from(code).unwrap_or(u16::MAX), jt: 0, jf: over_if_false, k: value }
 }
 
 /// The denied calls, with the arguments at which they are.
@@ -173,6 +214,11 @@ pub(crate) fn directories<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<
     directories.dedup();
     directories
 }
+
+/// The place of the number in what the kernel gives the program: `struct seccomp_data`.
+const CALL_NUMBER_AT: u32 = 0;
+/// The bit by which the kernel tells calls of the x32 ABI: `__X32_SYSCALL_BIT`.
+const X32_CALLS_FROM: u32 = 0x4000_0000;
 
 /// The rights that are asked for; an older kernel enforces those that it has.
 const FILES_ABI: ABI = ABI::V5;
@@ -305,6 +351,51 @@ mod tests {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{said}");
         assert_eq!(fs::read_to_string(directory.path().join("own/file")).unwrap(), "written");
+    }
+
+    /// Runs a filter as the kernel does, for a call without arguments. Returns its answer.
+    fn answer(program: &BpfProgram, call: i64) -> u32 {
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let one = &program[at];
+            let code = u32::from(one.code);
+            at += 1;
+            let holds = match code & !(libc::BPF_K | libc::BPF_X) {
+                0x20 => {
+                    value = match one.k {
+                        0 => u32::try_from(call).unwrap(),
+                        4 => 62 | 0xc000_0000,
+                        _ => 0,
+                    };
+                    continue;
+                }
+                0x54 => {
+                    value &= one.k;
+                    continue;
+                }
+                0x06 => return one.k,
+                0x05 => {
+                    at += usize::try_from(one.k).unwrap();
+                    continue;
+                }
+                0x15 => value == one.k,
+                0x25 => value > one.k,
+                0x35 => value >= one.k,
+                other => panic!("instruction {other:#x}"),
+            };
+            at += usize::from(if holds { one.jt } else { one.jf });
+        }
+    }
+
+    #[test]
+    fn a_call_by_its_number_of_the_x32_abi_is_refused_too() {
+        let program = filter(TargetArch::x86_64).unwrap();
+        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+        assert_eq!(answer(&program, libc::SYS_getpid), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(answer(&program, libc::SYS_execve), eperm);
+        for call in [libc::SYS_execve, libc::SYS_ptrace, libc::SYS_getpid, 520] {
+            assert_eq!(answer(&program, call | i64::from(X32_CALLS_FROM)), eperm, "{call}");
+        }
     }
 
     fn confined(directory: &Path) {

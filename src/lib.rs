@@ -69,7 +69,8 @@
 //!   names the JSONPath crate (`rules/path.rs`). One room spells metric names (`metrics`).
 //! - Nothing is unbounded: each queue, body, header, depth, map, wait has a named limit.
 //! - No secret type has a revealing `Debug`.
-//! - A certificate that a person put there is never replaced: only what was made here, by its fingerprint, is made anew.
+//! - A certificate that a person put there is never replaced: only what was made here is made anew, known by
+//!   its fingerprint, or by its subject where no record is kept yet.
 //! - No file but `inherited.rs` has unsafe code.
 //! - A payload never chooses a host, a URL or a header name. Of a sender's headers only its trace goes on, written anew.
 //! - Administration never holds a lock of the pipeline.

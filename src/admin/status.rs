@@ -67,12 +67,13 @@ pub(super) async fn current(view: &View) -> Value {
 }
 
 fn confined(report: &confinement::Report) -> Value {
-    report
-        .parts()
-        .into_iter()
-        .map(|(part, outcome)| (part.to_owned(), outcome.as_str().into()))
-        .collect::<Map<_, _>>()
-        .into()
+    let mut shown: Map<_, Value> =
+        report.parts().into_iter().map(|(part, outcome)| (part.to_owned(), outcome.with_error().into())).collect();
+    let remedies: Map<_, Value> = report.remedies().map(|(part, remedy)| (part.to_owned(), remedy.into())).collect();
+    if !remedies.is_empty() {
+        shown.insert("remedies".to_owned(), remedies.into());
+    }
+    shown.into()
 }
 
 fn self_check(report: &Report) -> Value {
@@ -186,8 +187,9 @@ fn activity(activity: &SourceActivity) -> Value {
     })
 }
 
-/// The ends of connections whose sender may not trust the certificate.
-const HANDSHAKES: [&str; 2] = ["tls_handshake", "no_request"];
+/// The ends of connections before their first request: their sender may not trust the certificate, or a proxy in front
+/// does not say whose they are.
+const HANDSHAKES: [&str; 3] = ["proxy_header", "tls_handshake", "no_request"];
 /// Less than a person waits; the recorder answers at once unless its disk hangs.
 const TALLY_MAX: Duration = Duration::from_secs(2);
 /// Read within milliseconds, unless somebody searches the journal.
@@ -196,7 +198,36 @@ const UNMATCHED_MAX: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::callgoose::answer::Trouble;
+    use crate::confinement::Outcome;
+
+    #[test]
+    fn a_connection_that_ends_before_its_first_request_counts_as_a_failed_handshake() {
+        let metrics = crate::metrics::Metrics::new();
+        for reason in ["proxy_header", "tls_handshake", "no_request", "address_limit"] {
+            metrics.connection_refused(reason);
+        }
+        assert_eq!(metrics.refused_connections(&HANDSHAKES), 3);
+    }
+
+    #[test]
+    fn a_confinement_that_is_not_whole_is_shown_with_its_error_and_its_remedy() {
+        let whole = confinement::Report {
+            files: Outcome::Enforced,
+            system_calls: Outcome::Enforced,
+            memory: Outcome::Enforced,
+        };
+        let enforced = json!({ "files": "enforced", "system_calls": "enforced", "memory": "enforced" });
+        assert_eq!(confined(&whole), enforced);
+        let failed = Outcome::Failed("no rights".to_owned());
+        let shown = confined(&confinement::Report { files: Outcome::Partly, memory: failed, ..whole });
+        assert_eq!((&shown["files"], &shown["memory"]), (&json!("partly enforced"), &json!("failed: no rights")));
+        let remedies = &shown["remedies"];
+        assert!(remedies["files"].as_str().unwrap().contains("6.10"), "{shown}");
+        assert!(remedies["memory"].as_str().unwrap().contains("`confinement: off`"), "{shown}");
+        assert!(remedies["system_calls"].is_null(), "{shown}");
+    }
 
     #[test]
     fn a_time_to_drain_is_promised_only_where_something_goes_out() {

@@ -14,9 +14,24 @@ pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     read(certificate).is_some_and(|read| read.signed_itself)
 }
 
+/// Tells a certificate that signed itself, with the subject that is given to those made here.
+pub(super) fn says_made_here(certificate: &CertificateDer<'_>) -> bool {
+    read(certificate).is_some_and(|read| read.signed_itself && only_common_name(&read.subject) == Some(MADE_HERE))
+}
+
+/// The common name of a distinguished name (RFC 5280, 4.1.2.4), in DER, that has no other part.
+fn only_common_name(name: &[u8]) -> Option<&str> {
+    // The headers of two sequences and a set, of two bytes each, as all of them are short.
+    let part = name.get(6..)?.strip_prefix(COMMON_NAME)?;
+    let [UTF8_STRING, length, text @ ..] = part else { return None };
+    str::from_utf8(text).ok().filter(|_| usize::from(*length) == text.len())
+}
+
 /// The statements of a certificate about who issued it and whether it may issue others.
 struct Standing {
     signed_itself: bool,
+    /// The distinguished name, in DER.
+    subject: Vec<u8>,
     may_issue: bool,
 }
 
@@ -36,7 +51,7 @@ fn read(certificate: &CertificateDer<'_>) -> Option<Standing> {
                 while let Some(field) = fields.read_optional(|field| field.read_der())? {
                     rest.extend(field);
                 }
-                Ok(Standing { signed_itself: issuer == subject, may_issue: may_issue(&rest) })
+                Ok(Standing { signed_itself: issuer == subject, subject, may_issue: may_issue(&rest) })
             })?;
             for _algorithm_signature in 0..2 {
                 certificate.next().read_der()?;
@@ -59,7 +74,13 @@ fn may_issue(extensions: &[u8]) -> bool {
     })
 }
 
-/// Its object identifier, 2.5.29.19.
+/// The common name, and nothing else, is the subject of each certificate that is made here.
+pub(super) const MADE_HERE: &str = "gander, self-signed";
+/// The object identifier of a common name, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
+/// The tag of a text.
+const UTF8_STRING: u8 = 0x0c;
+/// The object identifier of basic constraints, 2.5.29.19.
 const BASIC_CONSTRAINTS: &[u8] = &[0x06, 0x03, 0x55, 0x1d, 0x13];
 const TRUE: &[u8] = &[0x01, 0x01, 0xff];
 
@@ -96,6 +117,14 @@ mod tests {
             assert_eq!(is_issued_leaf(certificate.der()), is_leaf, "{is_ca:?}");
             assert!(!is_self_signed(certificate.der()), "{is_ca:?}");
         }
+        let mut longer = named(MADE_HERE, IsCa::NoCa);
+        longer.distinguished_name.push(DnType::OrganizationName, "Example");
+        let key = KeyPair::generate().unwrap();
+        assert!(says_made_here(named(MADE_HERE, IsCa::NoCa).self_signed(&key).unwrap().der()));
+        assert!(!says_made_here(longer.self_signed(&key).unwrap().der()), "another subject");
+        assert!(!says_made_here(named("gander", IsCa::NoCa).self_signed(&key).unwrap().der()), "another name");
+        let issuer = Issuer::new(named(MADE_HERE, unlimited()), KeyPair::generate().unwrap());
+        assert!(!says_made_here(named("issued", IsCa::NoCa).signed_by(&key, &issuer).unwrap().der()), "issued by it");
         assert!(!is_issued_leaf(&CertificateDer::from(&[0x30, 0x03, 0x02, 0x01, 0x01][..])), "it can't be read");
     }
 }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::says_made_here;
 use super::whole_file::write_new;
-use super::{Config, Error};
+use super::{Config, Error, fingerprint, pem, subject_names};
+use crate::credential::SubjectName;
 use crate::files;
 
 /// The file of the record. Each use reads it: a start and a renewal are seldom.
@@ -66,10 +68,13 @@ impl Record {
 
     /// Remembers the pair that is served from now on. If it is not the one that was made here, a person put it there.
     pub fn served(&self, config: &Config, fingerprint: &str) {
-        let known = self.read().ok().and_then(|mut entries| entries.remove(&key(config)));
-        if known.is_none_or(|entry| entry.sha256 != fingerprint) {
-            self.put(config, Entry { sha256: fingerprint.to_owned(), made_with_names: None });
+        let known = self.read().ok().map(|mut entries| entries.remove(&key(config)));
+        if known.as_ref().is_some_and(|known| known.as_ref().is_some_and(|entry| entry.sha256 == fingerprint)) {
+            return;
         }
+        // Versions that kept no record made pairs too. What is known of another pair at this place is never put aside.
+        let made_with_names = if matches!(known, Some(None)) { names_of_unrecorded(config, fingerprint) } else { None };
+        self.put(config, Entry { sha256: fingerprint.to_owned(), made_with_names });
     }
 
     /// No start fails because this can't be written: a full disk must not keep senders out.
@@ -95,6 +100,15 @@ impl Record {
         };
         Ok(serde_json::from_reader(file.take(BYTES_MAX))?)
     }
+}
+
+/// The configured names that a certificate has which was made here before there were records; none if it was not.
+fn names_of_unrecorded(config: &Config, sha256: &str) -> Option<Vec<String>> {
+    let chain = pem::certificates(&config.certificate).ok()?;
+    let certificate = chain.first().filter(|one| fingerprint(one) == sha256 && says_made_here(one))?;
+    let certified = subject_names(certificate);
+    let is_certified = |name: &&String| SubjectName::read(name).is_some_and(|name| certified.contains(&name));
+    Some(config.names.iter().filter(is_certified).cloned().collect())
 }
 
 /// The entry's place: the path as it is written, with the working directory before it, and no link followed.
@@ -175,6 +189,29 @@ mod tests {
         let place = Place::new();
         place.put_another();
         assert!(!place.start().unwrap());
+        place.remove();
+        assert!(matches!(place.start(), Err(Error::PairGone { .. })));
+    }
+
+    #[test]
+    fn a_pair_of_a_version_without_records_is_known_by_its_subject() {
+        let mut place = Place::new();
+        place.config.names = vec!["Gander.example".to_owned(), "192.0.2.7".to_owned()];
+        place.start().unwrap();
+        std::fs::remove_file(&place.record.file).unwrap();
+        assert!(!place.start().unwrap() && !place.start().unwrap(), "its names are those that are configured");
+        place.remove();
+        assert!(place.start().unwrap(), "one that was made here may be made again");
+        std::fs::remove_file(&place.record.file).unwrap();
+        place.config.names.push("hooks.example".to_owned());
+        assert!(!place.start().unwrap() && place.start().unwrap(), "the name that it lacks");
+
+        // Where a person's pair was served before, one with that subject is that person's choice too.
+        place.put_another();
+        place.start().unwrap();
+        place.remove();
+        super::super::make_missing_pair(&place.config, WallTime::now()).unwrap().unwrap();
+        place.start().unwrap();
         place.remove();
         assert!(matches!(place.start(), Err(Error::PairGone { .. })));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use zeroize::Zeroizing;
 
+use super::authority::MADE_HERE;
 use super::whole_file::write_new;
 use super::{Config, Error, Record, fingerprint, pem};
 use crate::clock::WallTime;
@@ -114,7 +115,7 @@ fn is_dns_name(name: &str) -> bool {
 fn parameters(names: &[String], now: WallTime) -> Result<CertificateParams, Error> {
     let mut parameters = CertificateParams::new(names.to_vec()).map_err(Error::Generate)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "gander, self-signed");
+    parameters.distinguished_name.push(DnType::CommonName, MADE_HERE);
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let now =

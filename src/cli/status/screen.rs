@@ -91,11 +91,11 @@ fn sources(status: &Value, now: WallTime, colour: bool) -> Vec<String> {
     head.into_iter().chain(lines).collect()
 }
 
-/// The connections that ended in their TLS handshake or right after it.
+/// The connections that ended before their first request.
 fn handshakes(status: &Value) -> Option<String> {
     let count = status["failed_handshakes"].as_u64().filter(|count| *count > 0)?;
     Some(format!(
-        "\nsince the start {} ended in the TLS handshake, or without a request after it: the log names who, and why",
+        "\nsince the start {} ended in the TLS handshake or the PROXY header, or without a request after it: the log names who, and why",
         if count == 1 { "one connection".to_owned() } else { format!("{} connections", grouped(count)) }
     ))
 }

@@ -140,6 +140,9 @@ impl Batch<'_> {
             raw.len(),
             &raw[..raw.len().min(RAW_BYTES_KEPT)],
         ])?;
+        if let Some((event, _)) = about {
+            self.trim_confirmations_of(event)?;
+        }
         if id.cast_signed() % TRIMMED_EVERY == 0 {
             self.trim_confirmations()?;
         }
@@ -158,6 +161,18 @@ impl Batch<'_> {
             ))?
             .execute([kept])?;
         }
+        Ok(())
+    }
+
+    /// Removes the oldest confirmations of an event beyond its limit, so that the batch which drops the event has not much
+    /// to drop with it. The first of each action stays: by it later ones are related.
+    fn trim_confirmations_of(&self, event: EventId) -> Result<(), Error> {
+        self.prepare(
+            "DELETE FROM confirmation WHERE id IN \
+             (SELECT id FROM confirmation WHERE event = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2) \
+             AND id NOT IN (SELECT min(id) FROM confirmation WHERE event = ?1 GROUP BY action)",
+        )?
+        .execute(params![sql(event), KEPT_OF_EVENT])?;
         Ok(())
     }
 
@@ -269,6 +284,8 @@ fn record(row: &Row<'_>) -> Result<ConfirmationRecord, rusqlite::Error> {
 /// Confirmations about events that are kept, at most; fewer where `journal.max_bytes` is small.
 const RELATED_KEPT: i64 = 10_000;
 const RELATED_KEPT_MIN: i64 = 100;
+/// The newest of one event that are kept: many times what opening and closing an incident makes Callgoose send.
+const KEPT_OF_EVENT: i64 = 32;
 /// The part of `journal.max_bytes` that they may take, if each is as long as one can be.
 const CONFIRMATIONS_SHARE: u64 = 16;
 /// Others that are kept: enough to see what Callgoose sends.

@@ -89,6 +89,23 @@ fn a_flood_is_bounded_and_pushes_out_none_that_a_story_shows() {
 }
 
 #[test]
+fn an_event_keeps_its_newest_confirmations_and_the_first_of_each_action() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = journal(directory.path());
+    let other = keep(&mut journal, 1, &told(None), Some(8), b"{}");
+    let opened = keep(&mut journal, 2, &told(Some(IncidentAction::Opened)), Some(7), b"{}");
+    let closed = keep(&mut journal, 3, &told(Some(IncidentAction::Closed)), Some(7), b"{}");
+    let most = usize::try_from(KEPT_OF_EVENT).unwrap();
+    for at in 0..3 * most {
+        keep(&mut journal, 4 + at as i64, &told(Some(IncidentAction::Closed)), Some(7), b"{}");
+    }
+    let last = closed + 3 * KEPT_OF_EVENT.cast_unsigned();
+    let newest = (0..KEPT_OF_EVENT.cast_unsigned()).map(|back| last - back);
+    let expected: Vec<_> = newest.chain([closed, opened, other]).map(|id| id.to_string()).collect();
+    assert_eq!(ids(&Reader::open(directory.path()).unwrap(), ALL), expected);
+}
+
+#[test]
 fn the_event_is_the_one_that_led_to_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut journal = journal(directory.path());
