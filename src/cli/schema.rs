@@ -1,11 +1,11 @@
-//! `gander schema`: JSON Schemas of the files that people write, for editors.
+//! `gander schema`: JSON Schemas of the files that people write, for editors, and the admin API's OpenAPI document.
 
 use clap::{Args, ValueEnum};
 
 use super::Exit;
 use super::terminal::Terminal;
 
-/// Print the JSON Schema of a kind of file, for editors
+/// Print the JSON Schema of a kind of file, or the admin API as OpenAPI
 ///
 /// Editors with the YAML language server complete keys, explain them and mark mistakes while one types. The shipped files
 /// name their schema in their first line: `# yaml-language-server: $schema=…`. What a schema can't say, `gander check`
@@ -13,7 +13,9 @@ use super::terminal::Terminal;
 ///
 /// Exit codes: 0 fine.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  gander schema config > gander.schema.json\n  gander schema rules")]
+#[command(
+    after_help = "Examples:\n  gander schema config > gander.schema.json\n  gander schema rules\n  gander schema api > gander.openapi.json"
+)]
 pub(crate) struct Arguments {
     /// The kind of file
     #[arg(value_name = "KIND")]
@@ -30,6 +32,8 @@ pub(super) enum Kind {
     Tests,
     /// Sandbox filters, callgoose-filters.yaml
     Filters,
+    /// The admin API, an OpenAPI 3.1 document
+    Api,
 }
 
 pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
@@ -38,6 +42,7 @@ pub(crate) fn command(arguments: &Arguments, terminal: &mut Terminal) -> Exit {
 }
 
 impl Kind {
+    /// Those of files that people write.
     pub(super) const ALL: [Kind; 4] = [Kind::Config, Kind::Rules, Kind::Tests, Kind::Filters];
 
     /// Its file beside the configuration.
@@ -47,6 +52,7 @@ impl Kind {
             Kind::Rules => "schema/rules.json",
             Kind::Tests => "schema/tests.json",
             Kind::Filters => "schema/filters.json",
+            Kind::Api => "schema/api.json",
         }
     }
 
@@ -56,6 +62,7 @@ impl Kind {
             Kind::Rules => include_str!("../../config/schema/rules.json"),
             Kind::Tests => include_str!("../../config/schema/tests.json"),
             Kind::Filters => include_str!("../../config/schema/filters.json"),
+            Kind::Api => include_str!("../../config/schema/api.json"),
         }
     }
 }

@@ -367,6 +367,8 @@ fn editors_shells_and_man_get_what_they_read() {
         let schema: Value = serde_json::from_str(&printed(&["schema", kind])).unwrap();
         assert_eq!(schema["$id"], format!("urn:gander:schema:{kind}:1"));
     }
+    let api: Value = serde_json::from_str(&printed(&["schema", "api"])).unwrap();
+    assert_eq!(api["openapi"], "3.1.0");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = printed(&["completions", shell]);
         assert!(script.contains("explain") && script.contains("coverage-min"), "{shell}");

@@ -5,6 +5,7 @@
 
 mod admin;
 mod answers;
+mod api_document;
 mod bodies;
 mod browser;
 mod canaries;
