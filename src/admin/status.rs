@@ -205,7 +205,9 @@ mod tests {
     #[test]
     fn a_connection_that_ends_before_its_first_request_counts_as_a_failed_handshake() {
         let metrics = crate::metrics::Metrics::new();
-        for reason in ["proxy_header", "tls_handshake", "no_request", "address_limit"] {
+        let reasons = ["proxy_header", "tls_handshake", "no_request", "address_limit"];
+        metrics.show_connections_refused(reasons);
+        for reason in reasons {
             metrics.connection_refused(reason);
         }
         assert_eq!(metrics.refused_connections(&HANDSHAKES), 3);
