@@ -96,6 +96,11 @@ async fn one(
         (Command::Replay { .. }, Some(_)) => return Err(bad_request("`payload` takes the payload's text, a string")),
         (Command::Discard, Some(_)) => return Err(bad_request("only a replay takes a `payload`")),
     };
+    if options.dry_run {
+        return Err(bad_request(
+            "`dry_run` counts what a filter chooses; a command for one event has nothing to count",
+        ));
+    }
     if let Some(unknown) = options.rest.keys().next() {
         return Err(bad_request(format!(
             "a command for one event takes `force` only, and a replay `payload`; not `{unknown}`"
