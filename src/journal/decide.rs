@@ -73,7 +73,7 @@ pub struct Accepted {
     pub outgoing: Option<Outgoing>,
 }
 
-/// What all decisions of a batch share.
+/// The context that all decisions of a batch share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub now: Now,

@@ -63,11 +63,11 @@ pub enum StoredRow {
 pub enum Question<'a> {
     /// The room that a queued event takes.
     Counted(EventId),
-    /// What is kept of an event; for a replay with its bodies.
+    /// The row of an event; for a replay with its bodies.
     Event { id: EventId, bodies: bool },
-    /// Whether the upstream may have an open incident of a key.
+    /// Asks if the upstream may have an open incident of a key.
     MayBeOpen { key: KeyId, source: &'a str, incident_key: &'a str },
-    /// Whether an event still stands for its message: see [`stands`].
+    /// Asks if an event still stands for its message: see [`stands`].
     Standing(EventId),
     /// The events that a confirmation may be about: up to the one that it is about, or all, where another of the batch names
     /// the same key.

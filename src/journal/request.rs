@@ -63,7 +63,7 @@ pub struct Submission {
     pub entries: Vec<Entry>,
     /// The sender waits for the settlement of each event.
     pub wait_for_settlement: bool,
-    /// What an earlier copy of the same message became; empty where there was none.
+    /// The events of an earlier copy of the same message; empty where there was none.
     pub earlier: Arc<[Earlier]>,
 }
 

@@ -24,7 +24,7 @@ pub struct Core {
     held: VecDeque<Settle>,
 }
 
-/// What is owed once a batch is on disk.
+/// The replies and notices that are owed once a batch is on disk.
 #[derive(Debug, Default)]
 pub struct Due {
     /// A reply to each request, in their order.

@@ -364,7 +364,7 @@ impl<'a> Batch<'a> {
         Ok(self.standing_in_source(id)?.map(|(standing, _)| standing))
     }
 
-    /// The same with the event's source.
+    /// The state of an event, with its source.
     pub(super) fn standing_in_source(&self, id: EventId) -> Result<Option<(Standing, String)>, Error> {
         // A query first, because for `RETURNING` SQLite builds a table and a journal each time.
         let mut statement = self.prepare(&format!("SELECT {STANDING}, source FROM event WHERE id = ?1"))?;
